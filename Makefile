@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both set up everything they need in .venv/.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+export DAGSTER_DISABLE_TELEMETRY := 1
+unexport DAGSTER_HOME
+
+.PHONY: help demo test test-slow ui lint clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# torch first and by its exact version: any range would take the newest build with gigabytes of CUDA libraries.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.12 demo")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt hatchling editables
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch .venv/ready
+
+demo: .venv/ready ## from nothing to the report on the generated benchmark `demo`
+	$(BIN)/wavecore demo
+
+test: .venv/ready lint ## the fast tests, style, types and import contracts
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-slow: .venv/ready ## the browser, the kills, the published data
+	$(BIN)/python -m pytest -m 'slow or browser or data'
+
+ui: .venv/ready ## the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/wavecore ui
+
+clean: ## drop the environment; the store stays
+	rm -rf .venv

@@ -1,0 +1,49 @@
+"""Refactors that were accepted as result-equal: which code hashes stand for the same results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from assets.project import Project
+from assets.storage import write_text
+from wavecore.errors import StorageError
+
+
+def record_file(project: Project) -> Path:
+    """One JSON object per line; in git, so that a clone knows them too."""
+    return project.root / "results" / "accepted.jsonl"
+
+
+def records(project: Project) -> list[dict[str, Any]]:
+    """All acceptances, oldest first."""
+    path = record_file(project)
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise StorageError(f"{path}, line {number}: not valid JSON", "restore it with `git checkout`") from error
+    return found
+
+
+def record(project: Project, entry: dict[str, Any]) -> None:
+    """Add one acceptance."""
+    lines = [json.dumps(e, sort_keys=True) for e in (*records(project), entry)]
+    write_text(record_file(project), "\n".join(lines) + "\n")
+
+
+def equal_code(project: Project, was: str, now: str) -> bool:
+    """Whether code of hash `was` was accepted, in one or several steps, as giving the results of `now`."""
+    reached, todo = {was}, [was]
+    while todo:
+        at = todo.pop()
+        for entry in records(project):
+            for old, new in entry.get("code", []):
+                if old == at and new not in reached:
+                    reached.add(new)
+                    todo.append(new)
+    return now in reached

@@ -1,0 +1,339 @@
+"""evaluation: every test window scored; metrics and per-origin losses in `results/`, forecasts in the store."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import MODELS
+from assets.lineage import column_lineage
+from assets.producing import Made, Work, check_specs, produce
+from assets.project import seed_folder, seeds_in
+from assets.storage import read_json, to_json, write_text
+from assets.versions import Versions
+from wavecore.stages import get as get_stage
+
+METRICS = "metrics.json"
+LOSSES = "losses.json"
+FORECASTS = "forecasts.parquet"
+
+
+@dg.asset(
+    partitions_def=MODELS,
+    deps=["model"],
+    group_name="results",
+    kinds={"json", "parquet"},
+    description=(
+        "MSE, MAE and MASE on all test windows, per channel, horizon step and wavelet scale, in train-standardized and in "
+        "original units; the loss of every origin; sample forecasts."
+    ),
+    check_specs=[
+        *check_specs("evaluation", "evaluation"),
+        dg.AssetCheckSpec(
+            "all_test_windows_scored", asset="evaluation", blocking=True, description="Not one test window is left out."
+        ),
+    ],
+)
+def evaluation(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> Iterator[Any]:
+    yield from produce(context, versions, _evaluation)
+
+
+def _evaluation(work: Work) -> Made:
+    from assets.training import JUDGE_ROOMS, Ground, wanted_seeds
+    from wavecore.learn.manifest import code_hash
+
+    benchmark, stage = work.key.split("|")
+    ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
+    wanted = wanted_seeds(ground.settings, benchmark, chosen)
+    models, results = work.project.models(benchmark, stage), work.outs[0]
+    code = code_hash(JUDGE_ROOMS, work.project.root)
+    scored, contracts = [], []
+    for seed in [s for s in seeds_in(models) if s in wanted]:
+        identity = _identity(ground, seed_folder(models, seed), code)
+        keep = [s for s in seeds_in(results) if s in wanted and s != seed]
+        if not _stands(work, seed_folder(results, seed), seed_folder(work.outs[1], seed), identity):
+            contracts.append(_score(work, ground, seed, identity, keep))
+            scored.append(seed)
+    if set(seeds_in(results)) - set(wanted):
+        _rewrite(work, [s for s in seeds_in(results) if s in wanted])
+    return _report(work, ground, wanted, scored, contracts)
+
+
+def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
+    """What an evaluation follows from; a seed whose evaluation says the same is not scored again."""
+    import dataclasses
+
+    from wavecore.learn.checkpoint import read_manifest
+    from wavecore.learn.manifest import hash_of
+
+    judge = dataclasses.asdict(ground.settings.judge)
+    features = ground.settings.features_of(ground.dataset.name)
+    return {
+        "model": read_manifest(model)["manifest_hash"],
+        "data_hash": ground.data_hash,
+        "settings": hash_of([judge, features.wavelet, features.levels]),
+        "code_hash": code,
+    }
+
+
+def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]) -> bool:
+    from assets.accepted import equal_code
+
+    if not (results / "manifest.json").is_file() or not (forecasts / FORECASTS).is_file():
+        return False
+    found = read_json(results / "manifest.json")
+    same = {k: v for k, v in found.items() if k != "code_hash"} == {
+        k: v for k, v in identity.items() if k != "code_hash"
+    }
+    return same and equal_code(work.project, found["code_hash"], identity["code_hash"])
+
+
+def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: list[int]) -> Any:
+    import numpy as np
+    import polars as pl
+    from tqdm import tqdm
+
+    from assets.model import timing_file
+    from assets.training import make_model
+    from data_contracts.contracts import validate
+    from wavecore.judge.metrics import Judge, long_rows, seasonal_scale
+    from wavecore.learn.checkpoint import load_model
+    from wavecore.learn.device import threads
+    from wavecore.learn.forecast import forecast
+    from wavecore.series.splits import origins
+
+    benchmark, stage = work.key.split("|")
+    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), make_model)
+    windows, arrays = ground.windows, ground.arrays
+    test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
+    judge = Judge(
+        arrays.channels,
+        ground.benchmark.horizon,
+        ground.scaler,
+        seasonal_scale(arrays.values, arrays.observed, ground.borders.train, ground.dataset.season),
+        ground.settings.features_of(ground.dataset.name),
+    )
+    sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
+    kept: list[dict[str, Any]] = []
+    began = time.monotonic()
+    with (
+        threads(ground.settings.train.threads),
+        tqdm(total=len(test), desc=f"{benchmark} {stage} seed {seed}: test", unit="window", disable=None) as bar,
+    ):
+        for chosen, ahead in forecast(loaded.model, windows, test, ground.settings.judge.batch_windows):
+            batch = windows.batch(chosen)
+            judge.update(chosen, ahead, batch.y, batch.mask)
+            for i, origin in enumerate(chosen.tolist()):
+                if origin in sample:
+                    kept.append(_sample(ground, origin, ahead[i], batch.y[i].numpy(), batch.mask[i].numpy()))
+            bar.update(len(chosen))
+    seconds = time.monotonic() - began
+    result = judge.result()
+    rows = long_rows(result, benchmark, stage, seed, "test")
+    columns = ("metric", "group", "key", "value", "n")
+    losses = {
+        "origin": result.origins.tolist(),
+        "mse": [_short(v) for v in result.origin_mse],
+        "mae": [_short(v) for v in result.origin_mae],
+    }
+    contract = work.require(
+        validate(
+            "evaluation",
+            pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
+            {
+                "window": ground.benchmark.window,
+                "horizon": ground.benchmark.horizon,
+                "borders": ground.borders,
+                "missing": ground.dataset.treatment.missing,
+            },
+        )
+    )
+    from assets.tables import write_parquet
+
+    with work.folder(work.outs[1]) as folder:
+        for other in keep:
+            shutil.copytree(seed_folder(work.outs[1], other), seed_folder(folder, other))
+        own = seed_folder(folder, seed)
+        own.mkdir()
+        write_parquet(own / FORECASTS, kept)
+    with work.folder(work.outs[0]) as folder:
+        for other in keep:
+            shutil.copytree(seed_folder(work.outs[0], other), seed_folder(folder, other))
+        own = seed_folder(folder, seed)
+        long = {
+            "benchmark": benchmark,
+            "stage": stage,
+            "seed": seed,
+            "split": "test",
+            "columns": list(columns),
+            "rows": [[r[c] for c in columns] for r in rows],
+        }
+        write_text(own / METRICS, _rows_json(long))
+        write_text(own / LOSSES, _rows_json(losses))
+        write_text(own / "manifest.json", to_json(identity))
+        _summaries(folder)
+    path = timing_file(work.project, benchmark, stage, seed)
+    before = read_json(path) if path.is_file() else {}
+    write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
+    return contract
+
+
+def _short(value: float) -> float | None:
+    from wavecore.judge.metrics import rounded
+
+    return rounded(value)
+
+
+def _sample(ground: Any, origin: int, ahead: Any, truth: Any, mask: Any) -> dict[str, Any]:
+    """Forecast and truth of one test window in original units: one row per channel, [N, H] lists."""
+    import numpy as np
+
+    horizon = ground.benchmark.horizon
+    real = ground.scaler.inverse(np.where(mask, truth, np.nan))
+    return {
+        "window": np.full(len(ground.arrays.channels), origin - ground.benchmark.window),
+        "origin": np.full(len(ground.arrays.channels), origin),
+        "first": np.full(len(ground.arrays.channels), ground.arrays.timestamps[origin]),
+        "channel": np.array(ground.arrays.channels),
+        "forecast": ground.scaler.inverse(ahead.astype(np.float64)).T.astype(np.float32).reshape(-1, horizon),
+        "truth": real.T.astype(np.float32).reshape(-1, horizon),
+    }
+
+
+def _rows_json(value: dict[str, Any]) -> str:
+    """JSON with one row (or one column) per line: small, and a change shows as a change of lines in git."""
+    import json
+
+    lines = []
+    for key, part in sorted(value.items()):
+        if key == "rows":
+            body = ",\n  ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in part)
+            lines.append(f' "rows": [\n  {body}\n ]')
+        else:
+            lines.append(f" {json.dumps(key)}: {json.dumps(part, ensure_ascii=False, allow_nan=False)}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def metric(long: dict[str, Any], name: str, group: str = "overall", key: str = "all") -> float | None:
+    """One value out of a seed's metrics.json."""
+    for m, g, k, value, _ in long["rows"]:
+        if (m, g, k) == (name, group, key):
+            return float(value) if value is not None else None
+    return None
+
+
+def _summaries(folder: Path) -> None:
+    """metrics.json (for `dvc metrics`) and steps.csv (for `dvc plots`) over all seeds of the folder."""
+    summary: dict[str, Any] = {}
+    steps: dict[int, list[tuple[float, float]]] = {}
+    for seed in seeds_in(folder):
+        long = read_json(seed_folder(folder, seed) / METRICS)
+        summary[f"seed={seed}"] = {
+            name: metric(long, name) for name in ("mse", "mae", "mase", "n_series", "n_windows", "n_origins_unscored")
+        }
+        for m, group, key, value, _ in long["rows"]:
+            if group == "step" and m == "mse" and value is not None:
+                mae = metric(long, "mae", "step", key)
+                steps.setdefault(int(key), []).append((value, mae if mae is not None else float("nan")))
+    write_text(folder / METRICS, to_json(summary))
+    lines = ["step,mse,mae"]
+    for step, values in sorted(steps.items()):
+        mse, mae = (sum(v[i] for v in values) / len(values) for i in (0, 1))
+        lines.append(f"{step},{mse:.6g},{mae:.6g}")
+    write_text(folder / "steps.csv", "\n".join(lines) + "\n")
+
+
+def _rewrite(work: Work, seeds: list[int]) -> None:
+    """Drop the seeds that params.yaml no longer asks for."""
+    for target, summarize in ((work.outs[1], False), (work.outs[0], True)):
+        with work.folder(target) as folder:
+            for seed in seeds:
+                shutil.copytree(seed_folder(target, seed), seed_folder(folder, seed))
+            if summarize:
+                _summaries(folder)
+
+
+def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int], contracts: list[Any]) -> Made:
+    import polars as pl
+
+    from assets import figures
+    from assets.tables import read_parquet
+    from data_contracts.contracts import validate
+    from wavecore.series.splits import origins
+
+    results, stage = work.outs[0], work.key.split("|")[1]
+    present = seeds_in(results)
+    test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
+    summary = read_json(results / METRICS)
+    whole = all(summary[f"seed={s}"]["n_windows"] == len(test) for s in present)
+    if not contracts:
+        losses = read_json(seed_folder(results, present[0]) / LOSSES)
+        context = {
+            "window": ground.benchmark.window,
+            "horizon": ground.benchmark.horizon,
+            "borders": ground.borders,
+            "missing": ground.dataset.treatment.missing,
+        }
+        frame = pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64})
+        contracts = [work.require(validate("evaluation", frame, context))]
+    sample = read_parquet(seed_folder(work.outs[1], present[0]) / FORECASTS)
+    first = summary[f"seed={present[0]}"]
+    return Made(
+        metadata={
+            "mse": first["mse"],
+            "mae": first["mae"],
+            "mase": first["mase"],
+            "test windows": len(test),
+            "n_series": first["n_series"],
+            "seeds": ", ".join(map(str, present)),
+            "scored now": ", ".join(map(str, scored)) or "none: all stood already",
+            "per seed": dg.MetadataValue.json(summary),
+            "forecasts": dg.MetadataValue.md(
+                figures.forecasts(samples(ground, {stage: sample}), [stage]).markdown(f"sample forecasts of {work.key}")
+            ),
+            **column_lineage("evaluation"),
+        },
+        complete=set(present) >= set(wanted),
+        # One badge per rule: the last seed scored speaks; a failing one has stopped the run before.
+        contracts=contracts[-1:],
+        checks={"all_test_windows_scored": (whole, {"due": len(test), "seeds": ", ".join(map(str, present))})},
+    )
+
+
+def samples(ground: Any, tables: dict[str, Any], most: int = 3) -> list[Any]:
+    """Forecasts of several stages on the same windows, one panel per window, for `figures.forecasts`.
+
+    Args:
+        tables: stage → its forecasts table, lowest rung first.
+        most: panels; the channels take turns over them.
+    """
+    import numpy as np
+    import polars as pl
+
+    from assets.figures import Forecast
+
+    first = next(iter(tables.values()))
+    channels, horizon = ground.arrays.channels, ground.benchmark.horizon
+    panels = []
+    for i, origin in enumerate(first["origin"].unique(maintain_order=True).to_list()[:most]):
+        place = i % len(channels)
+        rows = {
+            stage: table.filter((pl.col("origin") == origin) & (pl.col("channel") == channels[place])).row(
+                0, named=True
+            )
+            for stage, table in tables.items()
+        }
+        back = min(ground.benchmark.window, 3 * horizon)
+        one = next(iter(rows.values()))
+        panels.append(
+            Forecast(
+                title=f"{channels[place]}, from {one['first']:%Y-%m-%d %H:%M}",
+                history=ground.arrays.values[origin - back : origin, place],
+                truth=np.array(one["truth"], dtype=np.float64),
+                stages={stage: np.array(row["forecast"], dtype=np.float64) for stage, row in rows.items()},
+            )
+        )
+    return panels

@@ -1,0 +1,74 @@
+"""Which column is made from which, and which asset reads which: declared once, for Dagster's metadata and the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+Sources = list[tuple[str, str]]
+
+_VALUE: Sources = [("series", "value")]
+_NORMALIZED: Sources = [("series", "value"), ("windows", "mean"), ("windows", "std")]
+
+COLUMNS: dict[str, dict[str, Sources]] = {
+    "series": {
+        "timestamp": [("raw_series", "time")],
+        "channel": [("raw_series", "header")],
+        "value": [("raw_series", "value")],
+    },
+    "windows": {
+        "split": [("series", "timestamp")],
+        "channel": [("series", "channel")],
+        "as_of": [("series", "timestamp")],
+        **{c: _VALUE for c in ("mean", "std", "min", "max", "median", "trend", "lags", "observed_share")},
+    },
+    "wavelet_coefficients": {
+        c: _NORMALIZED
+        for c in ("A_J", "D_j", "energy_share", "entropy", "dominant_band", "dominant_period", "burst_count", "burst_start")
+    },
+    "prompt_statistics": {
+        **{c: [("windows", c), ("windows", "mean"), ("windows", "std")] for c in ("min", "max", "median")},
+        "trend": [("windows", "trend"), ("windows", "std")],
+        "lags": [("windows", "lags")],
+        **{
+            c: [("wavelet_coefficients", c)]
+            for c in ("energy_share", "entropy", "dominant_band", "dominant_period", "burst_count", "burst_start")
+        },
+    },
+    "splits": {
+        "split": [("series", "timestamp")],
+        "window": [("windows", "window")],
+        "origin": [("windows", "origin")],
+    },
+    "model": {"weights": [("series", "value"), ("splits", "origin")]},
+    "evaluation": {
+        "forecast": [("model", "weights"), ("series", "value"), ("splits", "origin")],
+        "mse": [("evaluation", "forecast"), ("series", "value")],
+        "mae": [("evaluation", "forecast"), ("series", "value")],
+    },
+}
+
+EDGES: tuple[tuple[str, str], ...] = (
+    ("raw_series", "series"),
+    ("series", "windows"),
+    ("windows", "wavelet_coefficients"),
+    ("windows", "prompt_statistics"),
+    ("wavelet_coefficients", "prompt_statistics"),
+    ("windows", "splits"),
+    ("splits", "model"),
+    ("model", "evaluation"),
+    ("evaluation", "comparison"),
+    ("comparison", "leaderboard"),
+    ("leaderboard", "report"),
+    ("wavelet_coefficients", "report"),
+)
+
+
+def column_lineage(asset: str) -> dict[str, Any]:
+    """The asset's columns as Dagster's metadata."""
+    deps = {
+        column: [dg.TableColumnDep(asset_key=dg.AssetKey(source), column_name=name) for source, name in sources]
+        for column, sources in COLUMNS[asset].items()
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage(deps)}

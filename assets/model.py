@@ -1,0 +1,246 @@
+"""model: one trained forecaster per benchmark × stage, a folder per seed."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.locks import compute_lock
+from assets.partitions import BENCHMARK_TO_MODEL, MODELS
+from assets.lineage import column_lineage
+from assets.producing import Made, Work, produce
+from assets.project import seed_folder, seeds_in
+from assets.storage import read_json, to_json, write_text
+from assets.versions import Versions
+from wavecore.errors import SettingsError, StorageError
+from wavecore.stages import Stage
+from wavecore.stages import get as get_stage
+
+ALLOW_HOURS = "wavecore/allow_hours"
+SEED = "wavecore/seed"
+
+
+@dg.asset(
+    partitions_def=MODELS,
+    deps=[dg.AssetDep("splits", partition_mapping=BENCHMARK_TO_MODEL)],
+    group_name="models",
+    kinds={"pytorch"},
+    description=(
+        "Trainable weights (safetensors), config, training curve and manifest, one folder per seed. Early stopping on "
+        "`select`, best weights kept, a killed run goes on where it was."
+    ),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "loss_finite", asset="model", blocking=True, description="Every row of the training curve is finite."
+        ),
+        dg.AssetCheckSpec(
+            "weights_verified",
+            asset="model",
+            blocking=True,
+            description="Weights, config and manifest read back and fit.",
+        ),
+        dg.AssetCheckSpec(
+            "not_cut_short",
+            asset="model",
+            description="Training ended because validation stopped improving, not for lack of steps.",
+        ),
+    ],
+)
+def model(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> Iterator[Any]:
+    yield from produce(context, versions, _model)
+
+
+def _model(work: Work) -> Made:
+    from assets.training import TRAIN_ROOMS, Ground, wanted_seeds
+    from wavecore.learn.manifest import code_hash
+
+    benchmark, stage = work.key.split("|")
+    ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
+    wanted = wanted_seeds(ground.settings, benchmark, chosen)
+    only = work.context.run.tags.get(SEED)
+    due = [s for s in wanted if only is None or not chosen.seeded or s == int(only)]
+    code = code_hash(TRAIN_ROOMS, work.project.root)
+    target, notes, trained = work.outs[0], [], []
+    for seed in due:
+        if _stands(work, seed_folder(target, seed), ground.config(chosen, seed), ground.data_hash, code):
+            continue
+        with compute_lock(work.project, work.context.log.info):
+            notes += _train(work, ground, chosen, seed, keep=[s for s in seeds_in(target) if s in wanted and s != seed])
+        trained.append(seed)
+    stale = [s for s in seeds_in(target) if s not in wanted]
+    if stale:
+        with work.folder() as folder:
+            _copy_seeds(target, folder, [s for s in seeds_in(target) if s in wanted])
+    missing = [s for s in wanted if s not in seeds_in(target)]
+    return _report(work, ground, chosen, trained, missing, notes)
+
+
+def _stands(work: Work, folder: Path, config: dict[str, Any], data_hash: str, code: str) -> bool:
+    """Whether the seed's model was made from just this config, data and code, and is whole."""
+    from assets.accepted import equal_code
+    from wavecore.learn.checkpoint import read_manifest
+    from wavecore.learn.manifest import hash_of
+
+    if not folder.is_dir():
+        return False
+    try:
+        found = read_manifest(folder)
+    except StorageError as error:
+        work.context.log.warning(f"{error}; it is trained again")
+        return False
+    return (
+        found["config_hash"] == hash_of(config)
+        and found["data_hash"] == data_hash
+        and equal_code(work.project, found["code_hash"], code)
+    )
+
+
+def _copy_seeds(source: Path, folder: Path, seeds: list[int]) -> None:
+    for seed in seeds:
+        shutil.copytree(seed_folder(source, seed), seed_folder(folder, seed))
+
+
+def _train(work: Work, ground: Any, stage: Stage, seed: int, keep: list[int]) -> list[str]:
+    from assets.training import TRAIN_ROOMS
+    from wavecore.learn.checkpoint import discard_resume, save_model
+    from wavecore.learn.device import place_of
+    from wavecore.learn.loop import train
+    from wavecore.learn.manifest import hash_of, manifest
+    from wavecore.model.build import build
+
+    where = f"{ground.benchmark.name} {stage.name} seed {seed}"
+    config, settings = ground.config(stage, seed), ground.train_settings(stage)
+    module = build(stage, ground.geometry, ground.settings, ground.benchmark.name, seed)
+    identity: dict[str, Any] = {
+        "config": config,
+        "data_hash": ground.data_hash,
+        "rooms": list(TRAIN_ROOMS),
+        "seed": seed,
+        "threads": settings.threads,
+        "root": work.project.root,
+    }
+    notes: list[str] = []
+    if not stage.trained:
+        place_name, dtype, curve, steps, best = "cpu", "float32", [], 0, 0
+    else:
+        _guard(work, module, ground, settings, where)
+        place = place_of(settings)
+        place_name, dtype = place.device, place.precision
+        resume = work.project.resume(ground.benchmark.name, stage.name, seed)
+        run = manifest(module, **identity, dtype=dtype, device=place_name, steps=0, best_step=0)
+        run_hash = hash_of({k: v for k, v in run.items() if k not in ("weights_sha256", "steps", "best_step")})
+        began = time.monotonic()
+        done = train(
+            module, ground.windows, ground.borders, settings, seed, resume, run_hash, progress=True, where=where
+        )
+        _note_seconds(
+            work, ground.benchmark.name, stage.name, seed, time.monotonic() - began, done.resumed_from, place_name
+        )
+        module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
+        notes += [f"seed {seed}: {note}" for note in done.notes]
+        notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
+    full = manifest(module, **identity, dtype=dtype, device=place_name, steps=steps, best_step=best)
+    with work.folder() as folder:
+        _copy_seeds(work.outs[0], folder, keep)
+        save_model(seed_folder(folder, seed), module, config, curve, full)
+    if stage.trained:
+        discard_resume(work.project.resume(ground.benchmark.name, stage.name, seed))
+    return notes
+
+
+def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> None:
+    """Stop before a run of hours that nobody asked for.
+
+    Raises:
+        SettingsError: the estimate is above `pipeline.limit_minutes` and neither the run's tag nor the environment says go.
+    """
+    from wavecore.learn.estimate import estimate_seconds
+
+    told = work.context.run.tags.get(ALLOW_HOURS) == "true" or os.environ.get("WAVECORE_ALLOW_HOURS") == "1"
+    estimate = estimate_seconds(module, ground.windows, ground.borders, settings)
+    minutes = estimate.training(settings) / 60
+    work.context.log.info(f"{where}: at most about {minutes:.1f} minutes ({settings.steps} steps)")
+    if minutes > ground.settings.pipeline.limit_minutes and not told:
+        raise SettingsError(
+            f"{where}: about {minutes:.0f} minutes for {settings.steps} steps, above pipeline.limit_minutes = "
+            f"{ground.settings.pipeline.limit_minutes:g}; nothing was started",
+            f"`wavecore run … --yes`, the run tag {ALLOW_HOURS}: true, or WAVECORE_ALLOW_HOURS=1 lets it run; "
+            "`wavecore plan --minutes M` says how many steps fit",
+        )
+
+
+def timing_file(work_project: Any, benchmark: str, stage: str, seed: int) -> Path:
+    """Where the seconds of a run are kept: outside everything that is hashed."""
+    return Path(work_project.runs / "timings" / benchmark / stage / f"seed={seed}.json")
+
+
+def _note_seconds(
+    work: Work, benchmark: str, stage: str, seed: int, seconds: float, resumed_from: int | None, device: str
+) -> None:
+    import psutil
+
+    path = timing_file(work.project, benchmark, stage, seed)
+    before = read_json(path) if resumed_from is not None and path.is_file() else {}
+    write_text(
+        path,
+        to_json(
+            {
+                "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 2),
+                "resumed_from": resumed_from,
+                "peak_rss_mb": round(psutil.Process().memory_info().rss / 2**20),
+                "device": device,
+            }
+        ),
+    )
+
+
+def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: list[int], notes: list[str]) -> Made:
+    import math
+
+    from assets import figures
+    from assets.training import make_model
+    from wavecore.learn.checkpoint import load_model
+    from wavecore.model.groups import counts
+
+    curves: dict[int, list[dict[str, Any]]] = {}
+    lines, cut, finite = [], [], True
+    for seed in seeds_in(work.outs[0]):
+        loaded = load_model(seed_folder(work.outs[0], seed), make_model)
+        finite = finite and all(math.isfinite(row[k]) for row in loaded.curve for k in ("loss", "select"))
+        curves[seed] = loaded.curve
+        if loaded.curve and loaded.manifest["best_step"] == loaded.manifest["steps"]:
+            cut.append(seed)
+        lines.append(f"seed {seed}: best step {loaded.manifest['best_step']} of {loaded.manifest['steps']}")
+        groups = counts(loaded.model)
+    metadata: dict[str, Any] = {
+        "stage": stage.description,
+        "seeds": ", ".join(map(str, seeds_in(work.outs[0]))),
+        "trained now": ", ".join(map(str, trained)) or "none: all stood already",
+        "runs": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines + notes)),
+        "weights": dg.MetadataValue.json(groups),
+        "device": loaded.manifest["device"],
+        "precision": loaded.manifest["dtype"],
+        **column_lineage("model"),
+    }
+    if missing:
+        metadata["seeds still missing"] = ", ".join(map(str, missing))
+    if any(curves.values()):
+        drawing = figures.training_curves(curves, work.key.replace("|", " "), metric=ground.train_settings(stage).loss)
+        metadata["curve"] = dg.MetadataValue.md(drawing.markdown(f"training curve of {work.key}"))
+    return Made(
+        metadata=metadata,
+        complete=not missing,
+        warnings=frozenset({"not_cut_short"}),
+        checks={
+            "loss_finite": (finite, {"rows": sum(map(len, curves.values()))}),
+            "weights_verified": (True, {"manifests": len(curves)}),  # load_model has raised otherwise
+            "not_cut_short": (
+                not cut,
+                {"seeds still improving at their last step": ", ".join(map(str, cut)) or "none"},
+            ),
+        },
+    )

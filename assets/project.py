@@ -1,0 +1,133 @@
+"""Where things lie: the one place that knows the layout of the store, of `results/` and of the settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_contracts.catalog import Benchmark, Catalog, Dataset, check_name, feature_key, load_catalog, parse_yaml
+from wavecore.config import Settings, settings_from
+from wavecore.errors import SettingsError
+from wavecore.stages import get as get_stage
+
+
+@dataclass(frozen=True)
+class Project:
+    """One checkout: code, settings and store below one root.
+
+    Attributes:
+        root: the folder that holds params.yaml.
+    """
+
+    root: Path
+
+    @classmethod
+    def find(cls) -> Project:
+        """The checkout named by WAVECORE_ROOT, else the one that this code lies in.
+
+        The current directory plays no part, so every command works from anywhere.
+        """
+        root = Path(os.environ.get("WAVECORE_ROOT") or Path(__file__).resolve().parents[1]).resolve()
+        if not (root / "params.yaml").is_file():
+            raise SettingsError(f"{root}: there is no params.yaml", "set WAVECORE_ROOT to the root of a checkout")
+        return cls(root)
+
+    # Settings and the catalog are read anew at each call: a long-lived UI process must see an edited file.
+    def params(self) -> dict[str, Any]:
+        """params.yaml as plain data."""
+        try:
+            text = (self.root / "params.yaml").read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise SettingsError("params.yaml: not UTF-8", "save it as UTF-8") from None
+        return parse_yaml(text, "params.yaml")
+
+    def settings(self) -> Settings:
+        """params.yaml, checked, with every stage and override name known."""
+        settings = settings_from(self.params())
+        catalog = self.catalog()
+        for name in (*settings.pipeline.benchmarks, *settings.overrides.benchmarks):
+            catalog.benchmark(name)
+        for name in settings.overrides.datasets:
+            catalog.dataset(name)
+        named = (s for stages in settings.overrides.benchmarks.values() for s in stages)
+        for name in (*settings.pipeline.stages, *settings.stages, *named):
+            get_stage(name)
+        return settings
+
+    @property
+    def catalog_folder(self) -> Path:
+        return self.root / "data_contracts"
+
+    def catalog(self) -> Catalog:
+        """The datasets and benchmarks of data_contracts/."""
+        return load_catalog(self.catalog_folder)
+
+    @property
+    def data_dir(self) -> Path | None:
+        """The user's folder of published files (`WAVECORE_DATA`), if set."""
+        value = os.environ.get("WAVECORE_DATA")
+        return Path(value).expanduser() if value else None
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def runs(self) -> Path:
+        """Timings, logs and run ids: outside everything that is hashed."""
+        return self.store / "runs"
+
+    @property
+    def report(self) -> Path:
+        return self.store / "report"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.store / "dagster"
+
+    def raw(self, dataset: str) -> Path:
+        return self.store / "raw" / check_name(dataset, "dataset")
+
+    def series(self, dataset: str) -> Path:
+        return self.store / "series" / check_name(dataset, "dataset")
+
+    def features(self, kind: str, key: str) -> Path:
+        """Folder of one feature table: `kind` is windows, wavelets or prompts; `key` as feature_key gives it."""
+        dataset, *_ = key.split(".")
+        check_name(dataset, "dataset")
+        return self.store / kind / key
+
+    def splits(self, benchmark: str) -> Path:
+        return self.store / "splits" / check_name(benchmark, "benchmark")
+
+    def models(self, benchmark: str, stage: str) -> Path:
+        return self.store / "models" / check_name(benchmark, "benchmark") / get_stage(stage).name
+
+    def evaluations(self, benchmark: str, stage: str) -> Path:
+        return self.store / "evaluations" / check_name(benchmark, "benchmark") / get_stage(stage).name
+
+    def results(self, benchmark: str, stage: str) -> Path:
+        return self.root / "results" / check_name(benchmark, "benchmark") / get_stage(stage).name
+
+    def resume(self, benchmark: str, stage: str, seed: int) -> Path:
+        """Half-finished training: never inside a DVC out."""
+        return self.store / "resume" / check_name(benchmark, "benchmark") / get_stage(stage).name / f"seed={seed}"
+
+    def feature_keys(self) -> dict[str, tuple[Dataset, Benchmark]]:
+        """Every feature table that some benchmark needs, with its dataset and one benchmark that needs it."""
+        catalog = self.catalog()
+        return {feature_key(b): (catalog.dataset(b.dataset), b) for b in catalog.benchmarks.values()}
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    """`seed=K/` below a model, evaluation or results folder."""
+    return folder / f"seed={seed}"
+
+
+def seeds_in(folder: Path) -> list[int]:
+    """The seeds that have a folder below `folder`, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(p.name.removeprefix("seed=")) for p in folder.glob("seed=*") if p.is_dir())

@@ -1,0 +1,91 @@
+"""comparison, leaderboard, report: views over all results. Made from what is in git, so they are hashed nowhere."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets.producing import PROCESS_TAG
+from assets.project import Project
+from assets.storage import owner, to_json, write_text
+
+
+@dg.asset(
+    deps=["evaluation"],
+    group_name="results",
+    kinds={"parquet"},
+    description=(
+        "Every stage against the one below it and against the baselines: effect, block-bootstrap interval, "
+        "Diebold–Mariano with Holm's correction, and the smallest gap the data could have shown."
+    ),
+)
+def comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    import dataclasses
+
+    import polars as pl
+
+    from assets.results import comparisons, runs
+    from assets.storage import disk_errors
+
+    project = _begin(context)
+    tables = comparisons(project, runs(project))
+    rows = [{"benchmark": b} | dataclasses.asdict(row) for b, table in tables.items() for row in table]
+    path = project.report / "comparison.parquet"
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temp = path.with_name(f".{path.name}.{owner()}")
+        pl.DataFrame(rows, schema=None if rows else {"benchmark": pl.String}).write_parquet(temp)
+        temp.replace(path)
+    verdicts = "\n".join(
+        f"| {r['benchmark']} | {r['stage']} | {r['other']} | {r['effect']:+.4f} | {r['verdict']} |" for r in rows
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(rows),
+            "verdicts": dg.MetadataValue.md(
+                f"| benchmark | stage | against | MSE | verdict |\n|---|---|---|---|---|\n{verdicts}"
+            ),
+        }
+    )
+
+
+@dg.asset(
+    deps=["comparison"],
+    group_name="results",
+    kinds={"json"},
+    description="Every benchmark × stage × seed with its errors, best first, and the verdict against the stage below.",
+)
+def leaderboard(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    from assets.results import leaderboard_rows
+
+    project = _begin(context)
+    rows = leaderboard_rows(project)
+    write_text(project.report / "leaderboard.json", to_json(rows))
+    lines = [
+        f"| {r['benchmark']} | {r['stage']} | {r['seed']} | {_four(r['mse'])} | {_four(r['mae'])} | {r['n_series']} | {r['verdict'] or ''} |"
+        for r in rows
+    ]
+    table = (
+        "| benchmark | stage | seed | MSE | MAE | series | against the stage below |\n|---|---|---|---|---|---|---|\n"
+    )
+    return dg.MaterializeResult(
+        metadata={"dagster/row_count": len(rows), "leaderboard": dg.MetadataValue.md(table + "\n".join(lines))}
+    )
+
+
+def _four(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _begin(context: dg.AssetExecutionContext) -> Project:
+    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: owner()})
+    return Project.find()
+
+
+@dg.asset(
+    deps=["leaderboard", "wavelet_coefficients"], group_name="results", kinds={"html"}, description="One HTML page."
+)
+def report(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    project = _begin(context)
+    write_text(project.report / "report.html", "<p>in the making</p>")
+    return dg.MaterializeResult()

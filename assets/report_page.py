@@ -1,0 +1,274 @@
+"""The report: one HTML page that needs no network, no script and no font of its own.
+
+Pictures are inline SVG in the page's colours, so that it reads in light, in dark, on a phone and on paper. Its content
+security policy forbids every request. All text that comes from data or YAML is escaped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from assets import figures, lineage_graph
+from assets.report_data import BenchmarkReport, DatasetReport, ReportData, StageResult
+from assets.report_html import (
+    NONE,
+    STYLE,
+    duration,
+    exact,
+    figure,
+    number,
+    probability,
+    signed,
+    table,
+    text,
+)
+
+GENERATED = '<span class="tag generated">generated data</span>'
+_MARKS = {"better": "▼ better", "worse": "▲ worse", "no difference shown": "● no difference shown"}
+
+
+def render(report: ReportData) -> str:
+    """The whole page."""
+    anchors = [(f"benchmark-{i}", b.name) for i, b in enumerate(report.benchmarks)]
+    anchors += [("data", "Data"), ("lineage", "Lineage"), ("reproduce", "Reproduce")]
+    links = "".join(f'<a href="#{anchor}">{text(name)}</a>' for anchor, name in anchors)
+    body = [_benchmark(b, anchor) for b, (anchor, _) in zip(report.benchmarks, anchors, strict=False)]
+    body += [_data(report.datasets), _lineage(report), _reproduce(report)]
+    facts = " · ".join(f"{text(k)} {text(v)}" for k, v in report.facts.items())
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{text(report.title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header id="top">
+<h1>{text(report.title)}</h1>
+<p class="lead">{text(report.about)}</p>
+<nav aria-label="Sections">{links}</nav>
+</header>
+<main>
+{"".join(body)}
+</main>
+<footer>{facts}</footer>
+</body>
+</html>
+"""
+
+
+def _benchmark(b: BenchmarkReport, anchor: str) -> str:
+    tag = f" {GENERATED}" if b.generated else ""
+    return f"""<section id="{anchor}">
+<h2>{text(b.name)}{tag}</h2>
+<p class="sub">{text(b.title)}: {b.window:,} steps of {text(b.step)} in, {b.horizon:,} ahead.</p>
+{_headline(b)}
+<h3>Leaderboard</h3>
+{_leaderboard(b)}
+<p class="note">Errors on train-standardized channels over the whole test set, mean ± standard deviation over seeds.
+Difference: mean test MSE minus that of the stage below, with its {100 * (1 - b.alpha):g}% block-bootstrap interval. p:
+Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the table. Detectable: the smallest true
+difference that these data would have shown with power 80%; “no difference shown” says nothing about smaller ones.</p>
+{_pictures(b, anchor)}
+{_channels(b)}
+</section>
+"""
+
+
+def _headline(b: BenchmarkReport) -> str:
+    best = b.best
+    if best is None:
+        return '<p class="headline">No stage has been scored yet.</p>'
+    words = (
+        f"Smallest error: <strong>{text(best.stage)}</strong>, MSE {number(best.mean('mse'))} on "
+        f"{best.n_series:,} test series."
+    )
+    c = best.comparison
+    if c is not None and c.verdict != "no difference shown":
+        share = f" by {abs(100 * c.relative):.0f}%" if math.isfinite(c.relative) else ""
+        words += f" It is {c.verdict} than {text(c.other)}{share} (p {_p(c.p_holm)})."
+    elif c is not None:
+        words += f" No difference to {text(c.other)} is shown (p {_p(c.p_holm)})."
+    return f'<p class="headline">{words}</p>'
+
+
+def _p(value: float) -> str:
+    shown = probability(value)
+    return text(shown) if shown.startswith("<") else f"= {shown}"
+
+
+def _leaderboard(b: BenchmarkReport) -> str:
+    head = (
+        "stage", "MSE", "MAE", "MASE", "verdict", "difference to the stage below", "p (Holm)", "detectable",
+        "seeds", "test series", "training",
+    )  # fmt: skip
+    best = b.best
+    rows = []
+    for s in b.stages:
+        mse = _mean(s, "mse")
+        rows.append(
+            (
+                text(s.stage),
+                f"<strong>{mse}</strong>" if s is best else mse,
+                _mean(s, "mae"),
+                _mean(s, "mase"),
+                *_against(s),
+                text(", ".join(str(r.seed) for r in s.seeds)),
+                f"{s.n_series:,}",
+                duration(s.mean("train_seconds")),
+            )
+        )
+    said = "".join(f"<dt>{text(s.stage)}</dt><dd>{text(s.description)}</dd>" for s in b.stages if s.description)
+    return table(head, rows, numeric=(1, 2, 3, 5, 6, 7, 9, 10), css="stick") + (f"<dl>{said}</dl>" if said else "")
+
+
+def _mean(s: StageResult, metric: str) -> str:
+    mean, spread = s.mean(metric), s.spread(metric)
+    shown = exact(number(mean), mean)
+    return shown if spread is None else f"{shown}<small>± {exact(number(spread), spread)}</small>"
+
+
+def _against(s: StageResult) -> tuple[str, str, str, str]:
+    c = s.comparison
+    if c is None:
+        return '<span class="note">bottom of the ladder</span>', NONE, NONE, NONE
+    between = f"<small>[{signed(c.low)}, {signed(c.high)}]</small>" if math.isfinite(c.low) else ""
+    mark = f'<span class="tag {text(c.verdict.split()[0])}">{text(_MARKS[c.verdict])}</span>'
+    why = f"<small>{text(c.reason)}</small>" if c.reason else f"<small>than {text(c.other)}</small>"
+    if c.verdict == "no difference shown" and not c.reason:
+        why = f"<small>to {text(c.other)}</small>"
+    return (
+        mark + why,
+        f"{exact(signed(c.effect), c.effect)}{between}",
+        exact(probability(c.p_holm), c.p_holm),
+        exact(number(c.detectable), c.detectable),
+    )
+
+
+def _pictures(b: BenchmarkReport, anchor: str) -> str:
+    stages = [s.stage for s in b.stages]
+    parts: list[str] = []
+
+    def add(name: str, title: str, note: str, wanted: bool, draw: Callable[[], figures.Drawing]) -> None:
+        picture = draw().svg(f"{anchor}-{name}") if wanted else '<p class="note">Nothing to show yet.</p>'
+        parts.append(figure(picture, title, note))
+
+    by_step = {s.stage: s.by_step for s in b.stages if len(s.by_step)}
+    by_scale = {s.stage: s.by_scale for s in b.stages if len(s.by_scale)}
+    add(
+        "intervals", "Differences and their intervals",
+        f"Difference in MSE with its {100 * (1 - b.alpha):g}% interval; green is better, orange worse, grey not shown.",
+        bool(b.comparisons), lambda: figures.intervals(b.comparisons),
+    )  # fmt: skip
+    share = None if b.energy_share is None else figures.as_array(b.energy_share)
+    add(
+        "scale", "Error per wavelet scale",
+        "MSE between the wavelet coefficients of forecast and truth, slow scales first."
+        + (" Beside it where the data have their energy." if share is not None else ""),
+        bool(by_scale) and bool(b.bands),
+        lambda: figures.error_by_scale({k: figures.as_array(v) for k, v in by_scale.items()}, b.bands, share),
+    )  # fmt: skip
+    add(
+        "step", "Error per horizon step", "How the error grows with the distance into the future.",
+        bool(by_step), lambda: figures.error_by_step({k: figures.as_array(v) for k, v in by_step.items()}),
+    )  # fmt: skip
+    learned = [s for s in b.stages if any(s.curves.values())]
+    for i, s in enumerate(learned):
+        curve = figures.training_curves(s.curves, metric="MSE").svg(f"{anchor}-curve-{i}")
+        parts.append(
+            figure(curve, f"Training of {s.stage}", "Validation is on <i>select</i>; the dot is what was kept.")
+        )
+    if not learned:
+        parts.append(figure('<p class="note">No stage here learns anything.</p>', "Training"))
+    panels = "".join(
+        f"<div>{figures.forecasts([w], stages, b.unit).svg(f'{anchor}-forecast-{i}')}</div>"
+        for i, w in enumerate(b.forecasts)
+    )
+    shown = f'<div class="panels">{panels}</div>' if panels else '<p class="note">No forecast was kept.</p>'
+    note = f"Test windows, in the {text(b.unit)}. “truth” is what happened; the shaded part is the future to the model."
+    ahead = f'<div class="grid">{figure(shown, "Test windows", note, "wide")}</div>'
+    return f'<div class="grid">{"".join(parts)}</div><h3>Forecasts against the truth</h3>{ahead}'
+
+
+def _channels(b: BenchmarkReport) -> str:
+    rows = [
+        (text(e.channel), text(s.stage), *(exact(number(v), v) for v in (e.mse_original, e.mae_original, e.mse, e.mae)))
+        for s in b.stages
+        for e in s.channels
+    ]
+    # One block per channel reads better than one per stage.
+    names = list(dict.fromkeys(row[0] for row in rows))
+    rows.sort(key=lambda row: names.index(row[0]))
+    head = ("channel", "stage", "MSE, original unit²", "MAE, original unit", "MSE, standardized", "MAE, standardized")
+    inner = table(head, rows, numeric=(2, 3, 4, 5)) if rows else '<p class="note">Nothing to show yet.</p>'
+    opened = " open" if len(rows) <= 16 else ""
+    return (
+        f"<h3>Errors in original units</h3><details{opened}><summary>Per channel and stage</summary>{inner}</details>"
+    )
+
+
+def _data(datasets: Iterable[DatasetReport]) -> str:
+    parts = []
+    for i, d in enumerate(datasets):
+        tag = f" {GENERATED}" if d.generated else ""
+        url = text(d.url or "")
+        # A link only where a browser would open a page: YAML could hold any scheme.
+        link = (
+            f' (<a href="{url}" rel="noreferrer">{url}</a>)' if url.startswith(("https://", "http://")) else f" {url}"
+        )
+        facts = {
+            "source": ("generated: " if d.generated else "") + text(d.source) + (link if d.url else ""),
+            "licence": text(d.licence)
+            + (f' <span class="note">{text(d.licence_note)}</span>' if d.licence_note else ""),
+            "size": f"{d.rows:,} steps of {text(d.step)} × {d.channels:,} channels, {d.missing:,} values missing",
+            "time": f"{text(d.first)} to {text(d.last)}",
+            "sha256": f'<span class="hash">{text(d.sha256)}</span>',
+        }
+        listed = "".join(f"<dt>{k}</dt><dd>{v}</dd>" for k, v in facts.items())
+        picture = ""
+        if d.series is not None:
+            values = np.where(d.series.observed, d.series.values, np.nan)
+            drawn = figures.series_overview(d.series.timestamps, d.series.channels, values, d.splits).svg(f"series-{i}")
+            note = "Smallest to largest value per stretch of time; validation blue, test orange."
+            picture = f'<div class="grid">{figure(drawn, "Every channel", note, "wide")}</div>'
+        parts.append(f"<h3>{text(d.title)}{tag}</h3><p>{text(d.description)}</p><dl>{listed}</dl>{picture}")
+    return f'<section id="data"><h2>Data</h2>{"".join(parts)}</section>'
+
+
+def _lineage(report: ReportData) -> str:
+    picture = lineage_graph.graph(report.artifacts, report.edges)
+    note = "Each box is an asset with its partitions and the first digits of their DVC hashes."
+    rows = [
+        (text(a.asset), text(a.partition), f'<span class="hash">{text(a.hash)}</span>' if a.hash else "not committed")
+        for a in report.artifacts
+    ]
+    columns = [
+        (text(c.asset), text(c.column), text(", ".join(f"{a}.{column}" for a, column in c.made_from)))
+        for c in report.columns
+    ]
+    return f"""<section id="lineage"><h2>Lineage</h2>
+<p class="sub">From the raw file to this page. Equal hashes are equal bytes: <code>dvc status</code> compares them with
+what lies on disk.</p>
+<div class="grid">{figure(f'<div class="graph">{picture}</div>', "Assets", note, "wide")}</div>
+<details><summary>All hashes ({len(rows)})</summary>{table(("asset", "partition", "DVC hash"), rows)}</details>
+<details><summary>Column lineage ({len(columns)} columns)</summary>
+{table(("asset", "column", "made from"), columns)}</details>
+</section>
+"""
+
+
+def _reproduce(report: ReportData) -> str:
+    wide = max((len(command) for command, _ in report.commands), default=0)
+    lines = [
+        f'{text(command)}{" " * (wide - len(command))}  <span class="c"># {text(what)}</span>'
+        for command, what in report.commands
+    ]
+    return f"""<section id="reproduce"><h2>How to make this again</h2>
+<p class="sub">From the root of a checkout. Equal data, settings and seeds give equal hashes on CPU.</p>
+<pre><code>{chr(10).join(lines)}</code></pre></section>
+"""

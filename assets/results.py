@@ -1,0 +1,148 @@
+"""Reading `results/`: the leaderboard's rows, the long metrics, and the comparisons between stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.project import Project, seed_folder, seeds_in
+from assets.storage import read_json
+from wavecore import stages
+from wavecore.errors import StorageError
+
+if TYPE_CHECKING:
+    from wavecore.judge.significance import Comparison
+
+_BASELINES = ("seasonal_naive", "dlinear")
+_BOOTSTRAP_SEED = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """The judged result of one benchmark × stage × seed.
+
+    Attributes:
+        long: its metrics.json: rows of metric, group, key, value, n.
+        losses: per-origin test losses: origin, mse, mae.
+        seconds: train_seconds, eval_seconds and so on, where this machine trained it.
+    """
+
+    benchmark: str
+    stage: str
+    seed: int
+    long: dict[str, Any]
+    losses: dict[str, Any]
+    seconds: dict[str, Any]
+
+    def value(self, metric: str, group: str = "overall", key: str = "all") -> float | None:
+        for m, g, k, value, _ in self.long["rows"]:
+            if (m, g, k) == (metric, group, key):
+                return None if value is None else float(value)
+        return None
+
+    def group(self, metric: str, group: str) -> dict[str, float | None]:
+        """key → value of one group, in order."""
+        return {k: v for m, g, k, v, _ in self.long["rows"] if (m, g) == (metric, group)}
+
+    def row(self) -> dict[str, Any]:
+        """The leaderboard's row."""
+        found: dict[str, Any] = {"benchmark": self.benchmark, "stage": self.stage, "seed": self.seed}
+        found |= {name: self.value(name) for name in ("mse", "mae", "mase")}
+        found |= {name: int(self.value(name) or 0) for name in ("n_series", "n_windows", "n_origins_unscored")}
+        return found | {"train_seconds": self.seconds.get("train_seconds")}
+
+
+def runs(project: Project, benchmark: str | None = None) -> list[Run]:
+    """All results of the catalog's benchmarks and the ladder's stages, by benchmark, then up the ladder, then by seed.
+
+    Raises:
+        SettingsError: there is no such benchmark.
+        StorageError: a broken file in results/.
+    """
+    catalog = project.catalog()
+    names = [catalog.benchmark(benchmark).name] if benchmark else list(catalog.benchmarks)
+    found = []
+    for name in names:
+        for stage in stages.names():
+            folder = project.results(name, stage)
+            found += [_run(project, name, stage, seed, folder) for seed in seeds_in(folder)]
+    return found
+
+
+def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) -> Run:
+    own = seed_folder(folder, seed)
+    for file in ("metrics.json", "losses.json"):
+        if not (own / file).is_file():
+            raise StorageError(f"{own / file}: not there", f"wavecore run --benchmark {benchmark} --stage {stage}")
+    timing = project.runs / "timings" / benchmark / stage / f"seed={seed}.json"
+    return Run(
+        benchmark,
+        stage,
+        seed,
+        read_json(own / "metrics.json"),
+        read_json(own / "losses.json"),
+        read_json(timing) if timing.is_file() else {},
+    )
+
+
+def pairs_of(present: list[str]) -> list[tuple[str, str]]:
+    """What is compared: each stage with the nearest one below it, and with the baselines."""
+    found: list[tuple[str, str]] = []
+    for name in present:
+        below = stages.get(name).below
+        while below is not None and below not in present:
+            below = stages.get(below).below
+        baselines = [b for b in _BASELINES if b in present and stages.order(b) < stages.order(name)]
+        found += [(name, other) for other in dict.fromkeys(([below] if below else []) + baselines)]
+    return found
+
+
+def comparisons(project: Project, found: list[Run]) -> dict[str, list[Comparison]]:
+    """Benchmark → its comparison table, corrected for its length by Holm's method."""
+    import numpy as np
+
+    from wavecore.judge.significance import compare_table
+
+    catalog, judge = project.catalog(), project.settings().judge
+    tables = {}
+    for benchmark in dict.fromkeys(run.benchmark for run in found):
+        losses: dict[str, dict[int, tuple[Any, Any]]] = {}
+        for run in found:
+            if run.benchmark == benchmark:
+                mse = np.array([np.nan if v is None else v for v in run.losses["mse"]], dtype=np.float64)
+                losses.setdefault(run.stage, {})[run.seed] = (np.array(run.losses["origin"], dtype=np.int64), mse)
+        pairs = pairs_of(list(losses))
+        if pairs:
+            horizon = catalog.benchmark(benchmark).horizon
+            tables[benchmark] = compare_table(losses, pairs, horizon, judge, _BOOTSTRAP_SEED)
+    return tables
+
+
+def leaderboard_rows(project: Project, benchmark: str | None = None) -> list[dict[str, Any]]:
+    """One row per benchmark, stage and seed, best stage first, with the verdict against the stage below."""
+    found = runs(project, benchmark)
+    against = {}
+    for name, table in comparisons(project, found).items():
+        for row in table:
+            against.setdefault((name, row.stage), row)  # the first pair of a stage is the one with the stage below
+    rows = []
+    for run in found:
+        row = run.row()
+        comparison = against.get((run.benchmark, run.stage))
+        row["against"] = comparison.other if comparison else None
+        row["effect"] = _number(comparison.effect) if comparison else None
+        row["p_holm"] = _number(comparison.p_holm) if comparison else None
+        row["verdict"] = comparison.verdict if comparison else None
+        rows.append(row)
+    mean: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        mean.setdefault((row["benchmark"], row["stage"]), []).append(row["mse"])
+    return sorted(
+        rows, key=lambda r: (r["benchmark"], sum(m := mean[r["benchmark"], r["stage"]]) / len(m), r["stage"], r["seed"])
+    )
+
+
+def _number(value: float) -> float | None:
+    # JSON has no NaN.
+    return None if value != value else value

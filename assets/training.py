@@ -1,0 +1,134 @@
+"""What the `model` and `evaluation` assets share: a benchmark's arrays, geometry and the full config of one model."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assets.project import Project
+from assets.tables import load_borders, load_series
+from assets.versions import dvc_hash
+from data_contracts.catalog import Benchmark, Dataset
+from wavecore.config import Settings, TrainSettings, build
+from wavecore.series.arrays import SeriesArrays
+from wavecore.series.normalize import Scaler
+from wavecore.series.splits import Borders
+from wavecore.stages import Stage
+from wavecore.stages import get as get_stage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from wavecore.model.build import Geometry
+    from wavecore.series.windows import WindowData
+
+# The rooms of code whose change can change a weight, and those whose change can change an error.
+TRAIN_ROOMS = ("wavecore/series", "wavecore/model", "wavecore/learn", "wavecore/stages.py")
+JUDGE_ROOMS = ("wavecore/series", "wavecore/wavelet", "wavecore/model", "wavecore/judge")
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """What a model of one benchmark stands on.
+
+    Attributes:
+        arrays, borders, scaler: the series, its splits, and the scaling learned from the train rows.
+        data_hash: one hash over the series and its splits.
+    """
+
+    benchmark: Benchmark
+    dataset: Dataset
+    settings: Settings
+    arrays: SeriesArrays
+    borders: Borders
+    scaler: Scaler
+    data_hash: str
+
+    @classmethod
+    def load(cls, project: Project, benchmark: str) -> Ground:
+        """Read the store's series and splits.
+
+        Raises:
+            StorageError: they are not there.
+        """
+        from wavecore.learn.manifest import hash_of
+
+        catalog = project.catalog()
+        chosen = catalog.benchmark(benchmark)
+        arrays = load_series(project, chosen.dataset)
+        borders = load_borders(project, benchmark)
+        parts = [dvc_hash(project.series(chosen.dataset)), dvc_hash(project.splits(benchmark))]
+        return cls(
+            benchmark=chosen,
+            dataset=catalog.dataset(chosen.dataset),
+            settings=project.settings(),
+            arrays=arrays,
+            borders=borders,
+            scaler=Scaler.fit(arrays, borders.train),
+            data_hash=hash_of(parts),
+        )
+
+    @property
+    def geometry(self) -> Geometry:
+        from wavecore.model.build import Geometry
+
+        return Geometry(self.benchmark.window, self.benchmark.horizon, self.arrays.channels, self.dataset.season)
+
+    @property
+    def windows(self) -> WindowData:
+        from wavecore.series.windows import WindowData
+
+        return WindowData.from_arrays(self.arrays, self.scaler, self.benchmark.window, self.benchmark.horizon)
+
+    def train_settings(self, stage: Stage) -> TrainSettings:
+        return self.settings.train_of(self.benchmark.name, stage.name)
+
+    def config(self, stage: Stage, seed: int) -> dict[str, Any]:
+        """All that one model is built and trained from, as plain values: its config.json."""
+        from wavecore.model.build import model_settings
+
+        train = dataclasses.asdict(self.train_settings(stage))
+        # How often a checkpoint is written, and on which machine, changes no weight that is promised equal.
+        train.pop("checkpoint_every")
+        return {
+            "benchmark": self.benchmark.name,
+            "stage": stage.name,
+            "family": stage.family,
+            "seed": seed,
+            "window": self.benchmark.window,
+            "horizon": self.benchmark.horizon,
+            "season": self.dataset.season,
+            "channels": list(self.arrays.channels),
+            "step": self.dataset.step,
+            "as_of": str(self.arrays.timestamps[self.borders.test[1] - 1]),
+            "scaler": {"center": self.scaler.center.tolist(), "scale": self.scaler.scale.tolist()},
+            "model": dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name)),
+            "train": train if stage.trained else {},
+        }
+
+
+def make_model(config: dict[str, Any]) -> nn.Module:
+    """Build the module that a config.json describes, its weights still to be filled in."""
+    from wavecore.config import PipelineSettings, StageOverride
+    from wavecore.model.build import Geometry
+    from wavecore.model.build import build as build_model
+
+    stage = get_stage(config["stage"])
+    # The config is the truth about a saved model: today's params.yaml plays no part in loading it.
+    pipeline = build(PipelineSettings, {"benchmarks": [config["benchmark"]], "stages": [stage.name]}, "config.json")
+    settings = Settings(pipeline=pipeline, stages={stage.name: StageOverride(model=config["model"])})
+    geometry = Geometry(config["window"], config["horizon"], tuple(config["channels"]), config["season"])
+    return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
+
+
+def model_folder(project: Project, benchmark: str, stage: str, seed: int) -> Path:
+    from assets.project import seed_folder
+
+    return seed_folder(project.models(benchmark, stage), seed)
+
+
+def wanted_seeds(settings: Settings, benchmark: str, stage: Stage) -> tuple[int, ...]:
+    """The seeds a model has folders for; where the seed changes nothing, `seed=0` stands for all."""
+    return settings.seeds_of(benchmark, stage.name) if stage.seeded else (0,)

@@ -1,0 +1,89 @@
+"""Versions of artifacts: the hash that DVC gives a file or folder, and the hook by which an asset commits what it made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.project import Project
+
+_IGNORED = ("__pycache__", ".pyc", ".DS_Store")
+
+
+def _md5(path: Path) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def dvc_hash(path: Path) -> str | None:
+    """The hash that DVC 3 records for `path`: md5 of a file's bytes, md5 of the sorted listing (+ `.dir`) of a folder.
+
+    None where there is nothing.
+    """
+    if path.is_file():
+        return _md5(path)
+    if not path.is_dir():
+        return None
+    listing = []
+    for file in path.rglob("*"):
+        relative = file.relative_to(path)
+        if file.is_file() and not any(part.endswith(_IGNORED) for part in relative.parts):
+            listing.append({"md5": _md5(file), "relpath": relative.as_posix()})
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def data_version(hashes: Sequence[str]) -> str:
+    """One version for an artifact of one or several outs."""
+    return hashes[0] if len(hashes) == 1 else "+".join(hashes)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a step depends on, at one moment.
+
+    Attributes:
+        deps: path → DVC hash (None: not there).
+        params: key of params.yaml → value.
+    """
+
+    deps: dict[str, str | None]
+    params: dict[str, Any]
+
+
+class Versions(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """How assets reach version control. The assets know this face only; pipelines/dvc.py fills it in."""
+
+    @abstractmethod
+    def begin(self, project: Project, asset: str, key: str) -> Fingerprint:
+        """Note what the step depends on, before it reads anything."""
+
+    @abstractmethod
+    def outs(self, project: Project, asset: str, key: str) -> tuple[Path, ...]:
+        """Where the step's artifacts lie."""
+
+    @abstractmethod
+    def require_unchanged(self, project: Project, asset: str, key: str, before: Fingerprint) -> None:
+        """Stop if what the step depends on is no longer what it began with.
+
+        Raises:
+            WavecoreError: the message names each difference.
+        """
+
+    @abstractmethod
+    def commit(self, project: Project, asset: str, key: str, before: Fingerprint, hashes: Sequence[str]) -> None:
+        """Commit what the step made.
+
+        Raises:
+            WavecoreError: what it read or made is not what it was; nothing is committed.
+        """

@@ -1,0 +1,95 @@
+"""`wavecore accept`: take refactored code as result-equal, on the record, without running anything again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from typing import Any
+
+from assets import accepted
+from assets.project import Project, seed_folder, seeds_in
+from assets.training import JUDGE_ROOMS, TRAIN_ROOMS
+from pipelines.dvc import dvc, known_steps, targets
+from pipelines.steps import Step
+from wavecore.errors import StorageError
+from wavecore.learn.manifest import code_hash
+
+
+def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any]) -> tuple[list[Step], list[str]]:
+    """Split stale steps into those where nothing but code changed, and reasons for the others."""
+    fine, others = [], []
+    for name, changes in status.items():
+        step = names.get(name.rsplit(":", 1)[-1])
+        reasons = []
+        for change in changes:
+            if isinstance(change, str):
+                reasons.append(change)
+                continue
+            for path, how in change.get("changed deps", {}).items():
+                if not (path.startswith(("wavecore", "assets")) and how == "modified"):
+                    reasons.append(f"{path}: {how}")
+            reasons += [f"{path}: {how}" for path, how in change.get("changed outs", {}).items()]
+        if step is None or reasons:
+            others.append(f"{name} ({'; '.join(reasons) or 'unknown stage'})")
+        else:
+            fine.append(step)
+    return fine, others
+
+
+def accept(project: Project, because: str) -> list[str]:
+    """Record that the present code gives the same results, and commit it as such.
+
+    Only steps where nothing but code under wavecore/ or assets/ changed are accepted.
+
+    Returns:
+        Names of the steps accepted.
+
+    Raises:
+        StorageError: nothing to accept, no reason given, or a step where more than code changed.
+    """
+    if not because.strip():
+        raise StorageError("accept: no reason given", 'wavecore accept --because "what was moved, and how it was shown to be equal"')
+    steps = {s.name: s for s in known_steps(project)}
+    status = json.loads(dvc(project, "status", "--json") or "{}")
+    status.pop("report", None)
+    fine, others = _code_only(project, steps, status)
+    if others:
+        raise StorageError(f"accept: more than code changed in {', '.join(others)}; nothing was accepted", "run those steps")
+    if not fine:
+        raise StorageError("accept: no step is out of date", "nothing needs to be accepted")
+    now = {"model": code_hash(TRAIN_ROOMS, project.root), "evaluation": code_hash(JUDGE_ROOMS, project.root)}
+    code = {tuple(pair) for step in fine for pair in _moved(project, step, now)}
+    accepted.record(
+        project,
+        {
+            "because": because.strip(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "commit": _commit(project),
+            "steps": [s.name for s in fine],
+            "code": sorted(map(list, code)),
+        },
+    )
+    dvc(project, "commit", "-q", "-f", *targets(project, fine))
+    return [s.name for s in fine]
+
+
+def _moved(project: Project, step: Step, now: dict[str, str]) -> list[tuple[str, str]]:
+    """Old and new code hash of every seed of a model or evaluation."""
+    if step.asset not in now:
+        return []
+    folder = project.root / step.outs[0]
+    found = []
+    for seed in seeds_in(folder):
+        was = json.loads((seed_folder(folder, seed) / "manifest.json").read_text(encoding="utf-8"))["code_hash"]
+        if was != now[step.asset]:
+            found.append((was, now[step.asset]))
+    return found
+
+
+def _commit(project: Project) -> str:
+    if shutil.which("git") is None:
+        return ""
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True)
+    return done.stdout.strip()

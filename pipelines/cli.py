@@ -1,0 +1,258 @@
+"""The command line. Every command is a few lines over the driver and the views; none knows how anything is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from assets.project import Project
+from wavecore.errors import BusyError, WavecoreError
+
+app = typer.Typer(
+    name="wavecore",
+    help="From a raw series to a judged forecast: run, compare, ask, repeat.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
+BenchmarkOption = Annotated[str | None, typer.Option("--benchmark", "-b", help="A benchmark of data_contracts/benchmarks/.")]
+StageOption = Annotated[str | None, typer.Option("--stage", "-s", help="A stage of the ladder, or several with commas.")]
+
+
+def main() -> None:
+    """Entry point: an error meant for the user is two lines on standard error, never a traceback."""
+    try:
+        app()
+    except WavecoreError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(75 if isinstance(error, BusyError) else 1)  # 75: try again later
+    except KeyboardInterrupt:
+        typer.echo("stopped; run the same command again to go on", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader (`head`) has what it wanted.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(line: str) -> None:
+    typer.echo(f"· {line}", err=True)
+
+
+@app.command()
+def run(
+    benchmark: BenchmarkOption = None,
+    stage: StageOption = None,
+    seed: Annotated[int | None, typer.Option(help="Train this seed; a new one is added to params.yaml.", min=0)] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also start runs estimated above pipeline.limit_minutes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring benchmark × stage up to date, from the raw file to the report; without options, the default matrix."""
+    from pipelines.driver import drive
+    from pipelines.edit import ask_for_seed
+    from wavecore import stages as ladder
+
+    project = Project.find()
+    pipeline = project.settings().pipeline
+    benchmarks = (benchmark,) if benchmark else pipeline.benchmarks
+    chosen = tuple(ladder.get(s.strip()).name for s in stage.split(",")) if stage else pipeline.stages
+    if seed is not None:
+        for name in benchmarks:
+            for rung in chosen:
+                if ask_for_seed(project, name, rung, seed):
+                    _say(f"params.yaml: seed {seed} added for {name} {rung}")
+    outcome = drive(project, benchmarks, chosen, seed=seed, allow_hours=yes, say=_say)
+    if not outcome.ran:
+        _say("everything was up to date")
+    rows = [r for b in benchmarks for r in _leaderboard(project, b) if r["stage"] in chosen]
+    _show(rows if seed is None else [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded], as_json)
+
+
+@app.command()
+def demo() -> None:
+    """The generated benchmark `demo` with the default stages, to the report; then the leaderboard and the report's path."""
+    from pipelines.driver import drive
+
+    project = Project.find()
+    drive(project, ("demo",), project.settings().pipeline.stages, say=_say)
+    _show(_leaderboard(project, "demo"), as_json=False)
+    typer.echo(f"\nreport: {project.report / 'report.html'}")
+
+
+@app.command(hidden=True)
+def materialize(
+    asset: Annotated[str, typer.Argument(help="An asset's name.")],
+    key: Annotated[str, typer.Argument(help="Its partition: demo, demo.T168, 'demo|dlinear'.")] = "",
+) -> None:
+    """Materialize one partition of one asset: what DVC's stages call."""
+    from pipelines.driver import materialize as materialize_step
+
+    materialize_step(Project.find(), asset, key)
+
+
+@app.command()
+def plan(
+    benchmark: BenchmarkOption = None,
+    stage: StageOption = None,
+    minutes: Annotated[float | None, typer.Option(help="Say how many steps fit into so many minutes.", min=0.01)] = None,
+    as_json: Json = False,
+) -> None:
+    """What a run would do, and what it would cost on this machine; measures a few steps and trains nothing."""
+    from pipelines.plan import estimate, pending
+    from wavecore import stages as ladder
+
+    project = Project.find()
+    pipeline = project.settings().pipeline
+    benchmarks = (benchmark,) if benchmark else pipeline.benchmarks
+    chosen = tuple(ladder.get(s.strip()).name for s in stage.split(",")) if stage else pipeline.stages
+    if not as_json:
+        for asset, key, stale in pending(project, benchmarks, chosen):
+            typer.echo(f"{'to do     ' if stale else 'up to date'}  {asset}  {key}")
+        typer.echo("")
+    rows = []
+    for name in benchmarks:
+        for rung in chosen:
+            found = estimate(project, name, rung, minutes)
+            row: dict[str, Any] = {
+                "benchmark": name,
+                "stage": rung,
+                "steps": found.steps,
+                "step_seconds": round(found.step_seconds, 4),
+                "test_seconds": round(found.test_seconds, 2),
+                "minutes": round(found.minutes, 2),
+            }
+            if minutes is not None:
+                row["steps_that_fit"] = found.steps_that_fit
+            rows.append(row)
+    _show(rows, as_json)
+
+
+@app.command()
+def leaderboard(benchmark: BenchmarkOption = None, as_json: Json = False) -> None:
+    """All results in results/, best first per benchmark, with the comparison to the stage below."""
+    project = Project.find()
+    rows = _leaderboard(project, benchmark)
+    if not rows and not as_json:
+        typer.echo("no results yet: `wavecore run`, or `make demo`")
+    _show(rows, as_json)
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file: wide (a time column, a column per channel) or long.")],
+    name: Annotated[str | None, typer.Option(help="Name of the dataset and benchmark; default: the file's.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA zone of a local clock, such as Europe/Berlin.")] = None,
+    window: Annotated[int | None, typer.Option(help="Steps the model sees (T).", min=2)] = None,
+    horizon: Annotated[int | None, typer.Option(help="Steps it forecasts (H).", min=1)] = None,
+) -> None:
+    """Take up your own file: writes its short YAML, shows what was understood, and puts it on the default matrix."""
+    from pipelines.edit import add_own
+
+    for line in add_own(Project.find(), file, name=name, timezone=timezone, window=window, horizon=horizon):
+        typer.echo(line)
+
+
+@app.command()
+def sql(
+    text: Annotated[str, typer.Argument(help='Such as "select stage, avg(mse) from evaluation group by 1".')],
+    as_json: Json = False,
+) -> None:
+    """Ask the tables: series, windows, wavelet_statistics, splits, evaluation, metrics, losses, forecasts …"""
+    from pipelines.sql import query
+
+    _show(query(Project.find(), text).to_dicts(), as_json)
+
+
+@app.command()
+def sync() -> None:
+    """After `dvc pull` or an edit of params.yaml: bring dvc.yaml, Dagster's catalog and store/wavecore.duckdb up to date."""
+    from pipelines.sync import sync as bring
+
+    done = bring(Project.find())
+    if done.files_changed:
+        typer.echo("dvc.yaml was brought up to date")
+    typer.echo(f"{len(done.reported)} artifacts reported to Dagster, {len(done.known)} known already")
+    if done.absent:
+        typer.echo(f"not here: {', '.join(done.absent)}\n  fix: `dvc pull`, or `wavecore run`")
+
+
+@app.command()
+def accept(because: Annotated[str, typer.Option(help="What changed, and how it was shown to give equal results.")]) -> None:
+    """Accept refactored code as result-equal, on the record, instead of running everything again."""
+    from pipelines.accept import accept as take
+
+    for name in take(Project.find(), because):
+        typer.echo(f"accepted: {name}")
+
+
+@app.command()
+def doctor() -> None:
+    """What is missing on this machine and the fix; what a licence asks before a push."""
+    from pipelines.doctor import examine
+
+    findings = examine(Project.find())
+    for f in findings:
+        typer.echo(f"{f.level:8}{f.what}" + (f"\n        fix: {f.fix}" if f.fix else ""))
+    if any(f.level == "missing" for f in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 3000) -> None:
+    """The Dagster UI with its daemon, on the loopback address alone; telemetry is off."""
+    from pipelines.home import prepare
+    from pipelines.sync import sync as bring
+
+    project = Project.find()
+    bring(project)
+    prepare(project)
+    typer.echo(f"http://127.0.0.1:{port} (Ctrl-C ends it)")
+    os.chdir(project.root)
+    # The server has no login and obeys any page that reaches it, so it listens nowhere but here.
+    command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    os.execv(sys.executable, [sys.executable, "-m", *command])
+
+
+def _leaderboard(project: Project, benchmark: str | None) -> list[dict[str, Any]]:
+    from assets.results import leaderboard_rows
+
+    return leaderboard_rows(project, benchmark)
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            typer.echo(json.dumps(row, default=str))
+        return
+    if not rows:
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        numeric = all(isinstance(r[name], (int, float, type(None))) for r in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(v) for v in row.values()))
+    # Piped output is not cut to the width of a terminal that is not there.
+    Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""`wavecore plan`: what a matrix would do, and how many steps fit into some minutes. Trains nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assets.project import Project
+from pipelines.dvc import dirty
+from pipelines.steps import steps_of
+from wavecore import stages
+from wavecore.errors import StorageError
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The cost of one benchmark × stage on this machine, per seed.
+
+    Attributes:
+        step_seconds, test_seconds: measured: one optimizer step; one pass over the test windows (scaled up from a batch).
+        steps: as params.yaml sets them.
+        minutes: training with all its validations, and the test, if nothing stops early.
+        steps_that_fit: into the minutes asked about, with validations and test; None if not asked.
+    """
+
+    benchmark: str
+    stage: str
+    step_seconds: float
+    test_seconds: float
+    steps: int
+    minutes: float
+    steps_that_fit: int | None
+
+
+def estimate(project: Project, benchmark: str, stage: str, minutes: float | None) -> Estimate:
+    """Measure a few real steps and one batch of windows.
+
+    Raises:
+        StorageError: the benchmark's series and splits are not made yet.
+    """
+    from assets.training import Ground
+    from wavecore.learn.estimate import estimate_seconds
+    from wavecore.model.build import build
+    from wavecore.series.splits import origins
+
+    chosen = stages.get(stage)
+    try:
+        ground = Ground.load(project, benchmark)
+    except StorageError as error:
+        raise StorageError(error.problem, f"wavecore run --benchmark {benchmark} --stage seasonal_naive") from error
+    settings = ground.train_settings(chosen)
+    module = build(chosen, ground.geometry, ground.settings, benchmark, seed=0)
+    found = estimate_seconds(module, ground.windows, ground.borders, settings)
+    test = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)) * found.eval_window
+    training = found.training(settings)
+    fit = None if minutes is None else max(0, found.steps_in(minutes * 60 - test, settings))
+    steps = settings.steps if chosen.trained else 0
+    return Estimate(benchmark, stage, found.step, test, steps, (training + test) / 60, fit if chosen.trained else None)
+
+
+def pending(project: Project, benchmarks: tuple[str, ...], chosen: tuple[str, ...]) -> list[tuple[str, str, bool]]:
+    """asset, partition and whether it is out of date, for every step of a matrix."""
+    steps = steps_of(project, benchmarks, chosen)
+    stale = dirty(project, steps)
+    return [(step.asset, step.key, step.name in stale) for step in steps]

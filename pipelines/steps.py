@@ -1,0 +1,246 @@
+"""The steps of the data's way as DVC stages: what each reads, which parameters it depends on, what it writes.
+
+Written once, here: `dvc.yaml` is generated from it, the fingerprint that guards every commit is computed from it, and the
+driver walks it in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from assets.project import Project
+from data_contracts.catalog import Benchmark, check_name, feature_key
+from wavecore.errors import SettingsError
+from wavecore.stages import get as get_stage
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of step; `${item.…}` stands for the fields of a step.
+
+    Attributes:
+        asset: the name of the Dagster asset and of the group of DVC stages.
+        deps: files and folders read: data first, then the rooms of code.
+        params: keys of params.yaml.
+        outs: folders written; those below results/ live in git.
+    """
+
+    asset: str
+    deps: tuple[str, ...]
+    params: tuple[str, ...]
+    outs: tuple[str, ...]
+
+
+_DATASET = "data_contracts/datasets/${item.dataset}.yaml"
+_BENCHMARK = "data_contracts/benchmarks/${item.benchmark}.yaml"
+_SERIES = "store/series/${item.dataset}"
+_WINDOWS = "store/windows/${item.features}"
+_WAVELETS = "store/wavelets/${item.features}"
+_SPLITS = "store/splits/${item.benchmark}"
+_MODEL = "store/models/${item.benchmark}/${item.stage}"
+_SUITES = "data_contracts/suites"
+
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "raw_series",
+        deps=(_DATASET, "assets/ingest/fetch.py", "assets/ingest/generate.py"),
+        params=(),
+        outs=("store/raw/${item.dataset}",),
+    ),
+    Kind(
+        "series",
+        deps=("store/raw/${item.dataset}", _DATASET, "assets/ingest/read.py", "assets/ingest/treat.py", f"{_SUITES}/series.json"),
+        params=(),
+        outs=(_SERIES,),
+    ),
+    Kind(
+        "windows",
+        deps=(_SERIES, _DATASET, "assets/windows.py", "wavecore/series", "wavecore/prompt", f"{_SUITES}/windows.json"),
+        params=("features.lags", "${item.override}"),
+        outs=(_WINDOWS,),
+    ),
+    Kind(
+        "wavelet_coefficients",
+        deps=(_SERIES, _WINDOWS, "assets/wavelets.py", "wavecore/series", "wavecore/wavelet", f"{_SUITES}/wavelets.json"),
+        params=(
+            "features.wavelet",
+            "features.mode",
+            "features.levels",
+            "features.burst_threshold",
+            "features.coefficient_budget_mb",
+            "${item.override}",
+        ),
+        outs=(_WAVELETS,),
+    ),
+    Kind(
+        "prompt_statistics",
+        deps=(_WINDOWS, _WAVELETS, "assets/prompts.py", f"{_SUITES}/prompt_statistics.json"),
+        params=("features.lags", "${item.override}"),
+        outs=("store/prompts/${item.features}",),
+    ),
+    Kind(
+        "splits",
+        deps=(_SERIES, _DATASET, _BENCHMARK, "assets/splits.py", "wavecore/series", f"{_SUITES}/splits.json"),
+        params=("judge.select_share",),
+        outs=(_SPLITS,),
+    ),
+    Kind(
+        "model",
+        deps=(
+            _SERIES,
+            _SPLITS,
+            _BENCHMARK,
+            "assets/model.py",
+            "wavecore/series",
+            "wavecore/model",
+            "wavecore/learn",
+            "wavecore/stages.py",
+        ),
+        params=("train", "pipeline.seeds", "stages.${item.stage}", "${item.override}"),
+        outs=(_MODEL,),
+    ),
+    Kind(
+        "evaluation",
+        deps=(
+            _MODEL,
+            _SERIES,
+            _SPLITS,
+            "assets/evaluation.py",
+            "wavecore/series",
+            "wavecore/wavelet",
+            "wavecore/model",
+            "wavecore/judge",
+            f"{_SUITES}/evaluation.json",
+        ),
+        params=("judge", "features.wavelet", "features.levels"),
+        outs=("results/${item.benchmark}/${item.stage}", "store/evaluations/${item.benchmark}/${item.stage}"),
+    ),
+)
+
+_KIND = {kind.asset: kind for kind in KINDS}
+ASSETS = tuple(_KIND)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One partition of one asset, with the fields that its kind's `${item.…}` name.
+
+    Attributes:
+        asset: as in Kind.
+        key: the partition: `demo`, `demo.T168` or, for a model or evaluation, `demo|dlinear`.
+        item: dataset, features, benchmark, stage, override: those that apply.
+    """
+
+    asset: str
+    key: str
+    item: tuple[tuple[str, str], ...]
+
+    @property
+    def kind(self) -> Kind:
+        return _KIND[self.asset]
+
+    @property
+    def name(self) -> str:
+        """The DVC stage, `asset@key`."""
+        return f"{self.asset}@{self.key.replace('|', '.')}"
+
+    @property
+    def deps(self) -> tuple[str, ...]:
+        return tuple(self._fill(d) for d in self.kind.deps)
+
+    @property
+    def params(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self._fill(p) for p in self.kind.params))
+
+    @property
+    def outs(self) -> tuple[str, ...]:
+        return tuple(self._fill(o) for o in self.kind.outs)
+
+    def _fill(self, text: str) -> str:
+        for name, value in self.item:
+            text = text.replace("${item." + name + "}", value)
+        return text
+
+
+def dataset_steps(project: Project, dataset: str) -> list[Step]:
+    """raw_series and series of one dataset."""
+    item = (("dataset", check_name(dataset, "dataset")),)
+    return [Step("raw_series", dataset, item), Step("series", dataset, item)]
+
+
+def feature_steps(project: Project, benchmark: Benchmark) -> list[Step]:
+    """windows, wavelet_coefficients and prompt_statistics of a benchmark's dataset at its window length."""
+    key = feature_key(benchmark)
+    # DVC wants every parameter to exist: where nothing is overridden, a parameter that the step has anyway stands in.
+    own = (project.params().get("overrides") or {}).get("datasets") or {}
+    override = f"overrides.datasets.{benchmark.dataset}" if benchmark.dataset in own else "features.lags"
+    item = (("dataset", benchmark.dataset), ("features", key), ("override", override))
+    return [Step(a, key, item) for a in ("windows", "wavelet_coefficients", "prompt_statistics")]
+
+
+def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
+    """splits of one benchmark."""
+    item = (("dataset", benchmark.dataset), ("benchmark", benchmark.name))
+    return [Step("splits", benchmark.name, item)]
+
+
+def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
+    """model and evaluation of one benchmark × stage."""
+    name = get_stage(stage).name
+    params = project.params()
+    if name not in (params.get("stages") or {}):
+        raise SettingsError(f"params.yaml: stages: there is no key {name!r}", f"add `{name}: {{}}` below `stages:`")
+    own = ((params.get("overrides") or {}).get("benchmarks") or {}).get(benchmark.name) or {}
+    override = f"overrides.benchmarks.{benchmark.name}.{name}" if name in own else f"stages.{name}"
+    item = (("dataset", benchmark.dataset), ("benchmark", benchmark.name), ("stage", name), ("override", override))
+    return [Step(a, f"{benchmark.name}|{name}", item) for a in ("model", "evaluation")]
+
+
+def steps_of(project: Project, benchmarks: tuple[str, ...], stages: tuple[str, ...]) -> list[Step]:
+    """Every step of a matrix, in an order in which each comes after what it reads, each once."""
+    catalog = project.catalog()
+    chosen = [catalog.benchmark(b) for b in benchmarks]
+    groups: list[list[Step]] = []
+    groups += [dataset_steps(project, b.dataset) for b in chosen]
+    groups += [feature_steps(project, b) for b in chosen]
+    groups += [benchmark_steps(project, b) for b in chosen]
+    groups += [stage_steps(project, b, s) for b in chosen for s in stages]
+    steps = list(dict.fromkeys(step for group in groups for step in group))
+    return sorted(steps, key=lambda s: ASSETS.index(s.asset))
+
+
+def step_of(project: Project, asset: str, key: str) -> Step:
+    """The step of one partition of one asset, as Dagster names it."""
+    catalog = project.catalog()
+    if asset in ("raw_series", "series"):
+        catalog.dataset(key)
+        found = dataset_steps(project, key)
+    elif asset in ("windows", "wavelet_coefficients", "prompt_statistics"):
+        keys = project.feature_keys()
+        if key not in keys:
+            raise SettingsError(f"no benchmark needs the features {key!r}", f"features: {', '.join(keys)}")
+        found = feature_steps(project, keys[key][1])
+    elif asset == "splits":
+        found = benchmark_steps(project, catalog.benchmark(key))
+    elif asset in ("model", "evaluation"):
+        benchmark, _, stage = key.partition("|")
+        found = stage_steps(project, catalog.benchmark(benchmark), stage)
+    else:
+        raise SettingsError(f"there is no asset {asset!r} with an artifact of its own", f"assets: {', '.join(ASSETS)}")
+    return next(step for step in found if step.asset == asset)
+
+
+def parameter(params: dict[str, Any], dotted: str) -> Any:
+    """The value of `a.b.c` in params.yaml's plain data.
+
+    A stage's name may hold a dot itself, so the longest key that fits is tried first.
+    """
+    if dotted in params:
+        return params[dotted]
+    parts = dotted.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        head = ".".join(parts[:cut])
+        if isinstance(params.get(head), dict):
+            return parameter(params[head], ".".join(parts[cut:]))
+    raise SettingsError(f"params.yaml: the key {dotted!r} is missing", "restore it from git")

@@ -1,0 +1,356 @@
+"""Everything that can be set, as frozen dataclasses built from a mapping (params.yaml).
+
+An unknown, misspelled or ill-typed key is an error that names the key by its full path and, where one is near,
+the key that was probably meant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from wavecore.errors import SettingsError
+
+T = TypeVar("T")
+
+
+def build(cls: type[T], mapping: Any, where: str) -> T:
+    """Build the frozen dataclass `cls` from `mapping`, strictly.
+
+    Args:
+        cls: a dataclass; nested dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]` and plain types are understood.
+        mapping: what YAML gave.
+        where: the name of the file and key path, for messages ("params.yaml: train").
+
+    Raises:
+        SettingsError: an unknown, missing or ill-typed key; the message names it.
+    """
+    if mapping is None:
+        mapping = {}
+    if not isinstance(mapping, Mapping):
+        raise SettingsError(f"{where}: expected keys and values, found {mapping!r}", "indent the keys below it")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(fields))}"
+            raise SettingsError(f"{where}: unknown key {key!r}", hint)
+    values = {}
+    for name, f in fields.items():
+        if name in mapping:
+            values[name] = _coerce(hints[name], mapping[name], f"{where}.{name}")
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise SettingsError(f"{where}: the key {name!r} is missing", f"add `{name}:`")
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}", "change the value") from error
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        options = [o for o in typing.get_args(hint) if o is not type(None)]
+        if value is None:
+            if len(options) < len(typing.get_args(hint)):
+                return None
+            raise SettingsError(f"{where}: no value", "give one")
+        first: SettingsError | None = None
+        for option in options:
+            try:
+                return _coerce(option, value, where)
+            except SettingsError as error:
+                first = first or error
+        assert first is not None
+        raise first
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    if origin is typing.Literal:
+        allowed = typing.get_args(hint)
+        if value not in allowed:
+            raise SettingsError(f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}", "choose one of them")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise SettingsError(f"{where}: expected a list, found {value!r}", "write it as [a, b]")
+        (item, *_) = typing.get_args(hint)
+        return tuple(_coerce(item, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin in (dict, Mapping) or hint is dict:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"{where}: expected keys and values, found {value!r}", "indent the keys below it")
+        if hint is dict:
+            return dict(value)
+        _, item = typing.get_args(hint)
+        return {str(k): _coerce(item, v, f"{where}.{k}") for k, v in value.items()}
+    if hint is float:
+        # YAML 1.1 reads "1e-3" as text; a number is plainly meant.
+        if isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number") from None
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number")
+        if math.isnan(value):
+            raise SettingsError(f"{where}: not a number", "write a number")
+        return float(value)
+    if hint is int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise SettingsError(f"{where}: expected a whole number, found {value!r}", "write a whole number")
+        return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise SettingsError(f"{where}: expected true or false, found {value!r}", "write true or false")
+        return value
+    if hint is str:
+        if not isinstance(value, str):
+            raise SettingsError(f"{where}: expected text, found {value!r}", "put it in quotes")
+        return value
+    raise TypeError(f"{where}: no rule to read {hint!r}")
+
+
+def _need(ok: bool, text: str) -> None:
+    if not ok:
+        raise ValueError(text)
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """The calendar of retraining.
+
+    Attributes:
+        cron: when, in cron's five fields.
+        timezone: of the cron fields.
+        enabled: whether the schedule runs without being switched on in the UI.
+    """
+
+    cron: str = "0 3 * * 1"
+    timezone: str = "UTC"
+    enabled: bool = False
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What is run by default, and when.
+
+    Attributes:
+        benchmarks, stages: the default matrix of `make demo`, `dvc repro` and the schedule.
+        seeds: every trained stage is trained once for each.
+        limit_minutes: a training run estimated to take longer stops before it starts, unless told.
+        schedule: see ScheduleSettings.
+    """
+
+    benchmarks: tuple[str, ...]
+    stages: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    limit_minutes: float = 60.0
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+
+    def __post_init__(self) -> None:
+        _need(len(self.benchmarks) > 0, "benchmarks: at least one is needed")
+        _need(len(self.stages) > 0, "stages: at least one is needed")
+        _need(len(self.seeds) > 0, "seeds: at least one is needed")
+        for name in ("benchmarks", "stages", "seeds"):
+            values = getattr(self, name)
+            _need(len(set(values)) == len(values), f"{name}: one of {list(values)} stands there twice")
+        _need(all(s >= 0 for s in self.seeds), "seeds: must be 0 or more")
+        _need(self.limit_minutes > 0, "limit_minutes: must be above 0")
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """How windows become wavelet coefficients and prompt statistics.
+
+    Attributes:
+        wavelet: a discrete wavelet of PyWavelets.
+        mode: its border rule; `periodization` keeps as many coefficients as there are samples.
+        levels: depth of the decomposition: J gives the bands A_J, D_J … D_1.
+        burst_threshold: a burst is where the finest details exceed this many robust standard deviations.
+        lags: how many autocorrelation peaks are kept per window.
+        coefficient_budget_mb: coefficients are stored up to this size, above it computed when needed by the same function.
+        memory_mb: bound on the working memory of one streaming chunk.
+    """
+
+    wavelet: str = "db4"
+    mode: str = "periodization"
+    levels: int = 4
+    burst_threshold: float = 5.0
+    lags: int = 5
+    coefficient_budget_mb: float = 64.0
+    memory_mb: float = 128.0
+
+    def __post_init__(self) -> None:
+        _need(self.levels >= 1, "levels: must be 1 or more")
+        _need(self.burst_threshold > 0, "burst_threshold: must be above 0")
+        _need(self.lags >= 1, "lags: must be 1 or more")
+        _need(self.coefficient_budget_mb >= 0, "coefficient_budget_mb: must be 0 or more")
+        _need(self.memory_mb >= 1, "memory_mb: must be 1 or more")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One training run. Its budget is steps; nothing in a run reads a clock.
+
+    Attributes:
+        steps: optimizer steps at most.
+        batch_windows: windows per step, each with all its channels.
+        learning_rate, weight_decay: of AdamW.
+        schedule: `constant`, `cosine` (to zero over `steps`) or `halving` (halved every `halve_every` steps).
+        halve_every: see `schedule`.
+        warmup_steps: linear rise of the learning rate at the start.
+        clip_norm: bound on the gradient's norm; 0 for none.
+        loss: `mse` or `mae`, on train-standardized channels.
+        eval_every: steps between two validations on `select`.
+        eval_windows: size of the fixed, seeded subset of `select` that is scored; 0 for all of it.
+        patience: validations without improvement before training stops.
+        precision: `auto` (bf16 where native and worthwhile: CUDA), `float32` or `bf16`.
+        device: `auto` (CUDA, else CPU), `cpu` or `cuda`.
+        threads: CPU threads; part of the result, since sums are split by it.
+        checkpoint_every: steps between two resume checkpoints.
+    """
+
+    steps: int = 1000
+    batch_windows: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: typing.Literal["constant", "cosine", "halving"] = "constant"
+    halve_every: int = 250
+    warmup_steps: int = 0
+    clip_norm: float = 0.0
+    loss: typing.Literal["mse", "mae"] = "mse"
+    eval_every: int = 50
+    eval_windows: int = 0
+    patience: int = 10
+    precision: typing.Literal["auto", "float32", "bf16"] = "auto"
+    device: typing.Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 2
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_windows", "halve_every", "eval_every", "patience", "threads", "checkpoint_every"):
+            _need(getattr(self, name) >= 1, f"{name}: must be 1 or more")
+        for name in ("warmup_steps", "clip_norm", "eval_windows", "weight_decay"):
+            _need(getattr(self, name) >= 0, f"{name}: must be 0 or more")
+        _need(self.learning_rate > 0, "learning_rate: must be above 0")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How forecasts are judged.
+
+    Attributes:
+        batch_windows: windows forecast at once.
+        select_share: the first share of validation, for early stopping (`select`); the rest is `decide`.
+        alpha: significance level of the comparison table.
+        bootstrap: replicates of the block bootstrap.
+        sample_windows: test windows whose forecasts are drawn in the report.
+    """
+
+    batch_windows: int = 64
+    select_share: float = 0.5
+    alpha: float = 0.05
+    bootstrap: int = 1000
+    sample_windows: int = 3
+
+    def __post_init__(self) -> None:
+        _need(self.batch_windows >= 1, "batch_windows: must be 1 or more")
+        _need(0 < self.select_share < 1, "select_share: must lie between 0 and 1")
+        _need(0 < self.alpha < 1, "alpha: must lie between 0 and 1")
+        _need(self.bootstrap >= 100, "bootstrap: must be 100 or more")
+        _need(self.sample_windows >= 1, "sample_windows: must be 1 or more")
+
+
+@dataclass(frozen=True)
+class StageOverride:
+    """What one stage sets otherwise, for all benchmarks (`stages:`) or for one (`overrides.benchmarks:`)."""
+
+    train: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetOverride:
+    """What one dataset sets otherwise."""
+
+    features: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """Settings that differ for a dataset or for a benchmark × stage."""
+
+    datasets: dict[str, DatasetOverride] = field(default_factory=dict)
+    benchmarks: dict[str, dict[str, StageOverride]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole of params.yaml."""
+
+    pipeline: PipelineSettings
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    judge: JudgeSettings = field(default_factory=JudgeSettings)
+    stages: dict[str, StageOverride] = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=Overrides)
+
+    def features_of(self, dataset: str) -> FeatureSettings:
+        """The feature settings of one dataset, its overrides applied."""
+        override = self.overrides.datasets.get(dataset, DatasetOverride())
+        merged = dataclasses.asdict(self.features) | override.features
+        return build(FeatureSettings, merged, f"params.yaml: overrides.datasets.{dataset}.features")
+
+    def train_of(self, benchmark: str, stage: str) -> TrainSettings:
+        """The training settings of one benchmark × stage: `train`, then `stages`, then `overrides.benchmarks`."""
+        merged = dataclasses.asdict(self.train)
+        for where, override in self._layers(benchmark, stage):
+            build(TrainSettings, merged | override.train, f"{where}.train")
+            merged |= override.train
+        return build(TrainSettings, merged, f"params.yaml: train of {benchmark} {stage}")
+
+    def model_of(self, benchmark: str, stage: str, cls: type[T]) -> T:
+        """The model settings of one benchmark × stage, as the dataclass `cls` of its family."""
+        merged: dict[str, Any] = {}
+        where = f"params.yaml: stages.{stage}.model"
+        for layer, override in self._layers(benchmark, stage):
+            merged |= override.model
+            if override.model:
+                where = f"{layer}.model"
+        return build(cls, merged, where)
+
+    def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
+        """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""
+        extra = [s for _, override in self._layers(benchmark, stage) for s in override.seeds]
+        return tuple(sorted({*self.pipeline.seeds, *extra}))
+
+    def _layers(self, benchmark: str, stage: str) -> list[tuple[str, StageOverride]]:
+        # A variant (`dlinear.moving_average_13`) first takes what its stage sets.
+        names = [stage] if "." not in stage else [stage.split(".")[0], stage]
+        layers = [(f"params.yaml: stages.{n}", self.stages[n]) for n in names if n in self.stages]
+        own = self.overrides.benchmarks.get(benchmark, {})
+        return layers + [(f"params.yaml: overrides.benchmarks.{benchmark}.{n}", own[n]) for n in names if n in own]
+
+
+def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
+    """Build and check the whole of params.yaml; overrides of known names are checked too."""
+    settings = build(Settings, mapping, where)
+    for dataset in settings.overrides.datasets:
+        settings.features_of(dataset)
+    for stage in settings.stages:
+        settings.train_of("", stage)
+    for benchmark, stages in settings.overrides.benchmarks.items():
+        for stage in stages:
+            settings.train_of(benchmark, stage)
+    return settings

@@ -1,0 +1,1 @@
+"""Learning: one training loop for every forecaster, its checkpoints, manifests and forecasts."""

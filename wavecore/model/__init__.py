@@ -1,0 +1,1 @@
+"""Forecasters: modules that map a `Batch` of B windows to forecasts [B, H, N]."""
