@@ -25,7 +25,16 @@ COLUMNS: dict[str, dict[str, Sources]] = {
     },
     "wavelet_coefficients": {
         c: _NORMALIZED
-        for c in ("A_J", "D_j", "energy_share", "entropy", "dominant_band", "dominant_period", "burst_count", "burst_start")
+        for c in (
+            "A_J",
+            "D_j",
+            "energy_share",
+            "entropy",
+            "dominant_band",
+            "dominant_period",
+            "burst_count",
+            "burst_start",
+        )
     },
     "prompt_statistics": {
         **{c: [("windows", c), ("windows", "mean"), ("windows", "std")] for c in ("min", "max", "median")},

@@ -87,3 +87,11 @@ class Versions(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             WavecoreError: what it read or made is not what it was; nothing is committed.
         """
+
+    @abstractmethod
+    def artifacts(self, project: Project) -> list[tuple[str, str, list[Path]]]:
+        """(asset, partition, folders) of every step known here, in the order of the data's way."""
+
+    @abstractmethod
+    def commit_report(self, project: Project) -> None:
+        """Record that the report follows from the results it read, if those are what version control has."""

@@ -50,13 +50,17 @@ def accept(project: Project, because: str) -> list[str]:
         StorageError: nothing to accept, no reason given, or a step where more than code changed.
     """
     if not because.strip():
-        raise StorageError("accept: no reason given", 'wavecore accept --because "what was moved, and how it was shown to be equal"')
+        raise StorageError(
+            "accept: no reason given", 'wavecore accept --because "what was moved, and how it was shown to be equal"'
+        )
     steps = {s.name: s for s in known_steps(project)}
     status = json.loads(dvc(project, "status", "--json") or "{}")
     status.pop("report", None)
     fine, others = _code_only(project, steps, status)
     if others:
-        raise StorageError(f"accept: more than code changed in {', '.join(others)}; nothing was accepted", "run those steps")
+        raise StorageError(
+            f"accept: more than code changed in {', '.join(others)}; nothing was accepted", "run those steps"
+        )
     if not fine:
         raise StorageError("accept: no step is out of date", "nothing needs to be accepted")
     now = {"model": code_hash(TRAIN_ROOMS, project.root), "evaluation": code_hash(JUDGE_ROOMS, project.root)}

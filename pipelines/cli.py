@@ -23,8 +23,12 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
-BenchmarkOption = Annotated[str | None, typer.Option("--benchmark", "-b", help="A benchmark of data_contracts/benchmarks/.")]
-StageOption = Annotated[str | None, typer.Option("--stage", "-s", help="A stage of the ladder, or several with commas.")]
+BenchmarkOption = Annotated[
+    str | None, typer.Option("--benchmark", "-b", help="A benchmark of data_contracts/benchmarks/.")
+]
+StageOption = Annotated[
+    str | None, typer.Option("--stage", "-s", help="A stage of the ladder, or several with commas.")
+]
 
 
 def main() -> None:
@@ -72,7 +76,9 @@ def run(
     if not outcome.ran:
         _say("everything was up to date")
     rows = [r for b in benchmarks for r in _leaderboard(project, b) if r["stage"] in chosen]
-    _show(rows if seed is None else [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded], as_json)
+    _show(
+        rows if seed is None else [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded], as_json
+    )
 
 
 @app.command()
@@ -101,7 +107,9 @@ def materialize(
 def plan(
     benchmark: BenchmarkOption = None,
     stage: StageOption = None,
-    minutes: Annotated[float | None, typer.Option(help="Say how many steps fit into so many minutes.", min=0.01)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Say how many steps fit into so many minutes.", min=0.01)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """What a run would do, and what it would cost on this machine; measures a few steps and trains nothing."""
@@ -146,7 +154,9 @@ def leaderboard(benchmark: BenchmarkOption = None, as_json: Json = False) -> Non
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="A CSV or Parquet file: wide (a time column, a column per channel) or long.")],
+    file: Annotated[
+        Path, typer.Argument(help="A CSV or Parquet file: wide (a time column, a column per channel) or long.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the dataset and benchmark; default: the file's.")] = None,
     timezone: Annotated[str | None, typer.Option(help="IANA zone of a local clock, such as Europe/Berlin.")] = None,
     window: Annotated[int | None, typer.Option(help="Steps the model sees (T).", min=2)] = None,
@@ -184,7 +194,9 @@ def sync() -> None:
 
 
 @app.command()
-def accept(because: Annotated[str, typer.Option(help="What changed, and how it was shown to give equal results.")]) -> None:
+def accept(
+    because: Annotated[str, typer.Option(help="What changed, and how it was shown to give equal results.")],
+) -> None:
     """Accept refactored code as result-equal, on the record, instead of running everything again."""
     from pipelines.accept import accept as take
 

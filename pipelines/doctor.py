@@ -46,12 +46,18 @@ def _tools(project: Project) -> Iterator[Finding]:
     if shutil.which("git") is None:
         yield Finding("missing", "git is not installed: DVC needs it", "install git")
     elif not (project.root / ".git").exists():
-        yield Finding("missing", f"{project.root} is no git repository: DVC needs one", "clone the project instead of unpacking it")
+        yield Finding(
+            "missing",
+            f"{project.root} is no git repository: DVC needs one",
+            "clone the project instead of unpacking it",
+        )
     else:
         yield Finding("ok", "git")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        yield Finding("note", "no Chromium: only the browser test needs it", "apt-get install chromium, before `make test-slow`")
+        yield Finding(
+            "note", "no Chromium: only the browser test needs it", "apt-get install chromium, before `make test-slow`"
+        )
 
 
 def _pins(project: Project) -> Iterator[Finding]:
@@ -65,7 +71,9 @@ def _pins(project: Project) -> Iterator[Finding]:
         if found.split("+")[0] != pinned:
             wrong.append(f"{name} {found} (pinned: {pinned})")
     if wrong:
-        yield Finding("note", f"other versions than the tests ran with: {', '.join(wrong)}", "rm -rf .venv && make test")
+        yield Finding(
+            "note", f"other versions than the tests ran with: {', '.join(wrong)}", "rm -rf .venv && make test"
+        )
     else:
         yield Finding("ok", "every installed package has its pinned version")
 
@@ -73,7 +81,9 @@ def _pins(project: Project) -> Iterator[Finding]:
 def _settings(project: Project) -> Iterator[Finding]:
     try:
         settings = project.settings()
-        yield Finding("ok", f"params.yaml: {', '.join(settings.pipeline.benchmarks)} × {', '.join(settings.pipeline.stages)}")
+        yield Finding(
+            "ok", f"params.yaml: {', '.join(settings.pipeline.benchmarks)} × {', '.join(settings.pipeline.stages)}"
+        )
     except WavecoreError as error:
         yield Finding("missing", error.problem, error.fix)
 
@@ -88,7 +98,11 @@ def _compute(project: Project) -> Iterator[Finding]:
 def _disk(project: Project) -> Iterator[Finding]:
     free = shutil.disk_usage(project.root).free / 2**30
     level = "note" if free < 5 else "ok"
-    yield Finding(level, f"{free:.1f} GiB free at {project.root}", "free some space: a large benchmark takes gigabytes" if free < 5 else "")
+    yield Finding(
+        level,
+        f"{free:.1f} GiB free at {project.root}",
+        "free some space: a large benchmark takes gigabytes" if free < 5 else "",
+    )
 
 
 def _data(project: Project) -> Iterator[Finding]:
@@ -120,7 +134,9 @@ def _data(project: Project) -> Iterator[Finding]:
 def _remote(project: Project) -> Iterator[Finding]:
     config = configparser.ConfigParser()
     config.read([project.root / ".dvc" / "config", project.root / ".dvc" / "config.local"])
-    remotes = {s.split('"')[1]: config[s].get("url", "") for s in config.sections() if s.strip("'").startswith("remote")}
+    remotes = {
+        s.split('"')[1]: config[s].get("url", "") for s in config.sections() if s.strip("'").startswith("remote")
+    }
     public = {name: url for name, url in remotes.items() if "://" in url}
     yield Finding("ok", f"DVC remotes: {', '.join(f'{n} ({u})' for n, u in remotes.items()) or 'none'}")
     for dataset in project.catalog().datasets.values():

@@ -30,6 +30,11 @@ _HEADER = """\
 """
 ROOT = "dvc.yaml"
 ON_DEMAND = "pipelines/on_demand/dvc.yaml"
+REPORT_CODE = (
+    *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
+    *(f"assets/{name}.py" for name in ("drawing", "figures", "lineage", "lineage_graph", "results")),
+    "wavecore/judge",
+)
 _LOCK_WAIT_SECONDS = 120
 
 
@@ -45,7 +50,11 @@ def dvc(project: Project, *args: str) -> str:
     deadline = time.monotonic() + _LOCK_WAIT_SECONDS
     while True:
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", *args], cwd=project.root, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            [sys.executable, "-m", "dvc", *args],
+            cwd=project.root,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
         )
         if done.returncode == 0:
             return done.stdout
@@ -55,7 +64,9 @@ def dvc(project: Project, *args: str) -> str:
             lines = [line for line in text.splitlines() if line.strip()]
             raise StorageError(f"dvc {args[0]}: {' '.join(lines[-3:])}", "run `dvc doctor`, mend it and run again")
         if time.monotonic() > deadline:
-            raise BusyError(f"dvc {args[0]}: another DVC process holds {project.root}", "wait until it ends and run again")
+            raise BusyError(
+                f"dvc {args[0]}: another DVC process holds {project.root}", "wait until it ends and run again"
+            )
         time.sleep(0.5)
 
 
@@ -124,7 +135,7 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
     document: dict[str, Any] = {"stages": stages}
     results = [out for s in steps for out in s.outs if out.startswith("results/")]
     if file == ROOT:
-        report_deps = ["assets/report.py", "assets/report_page.py", "assets/figures.py", "wavecore/judge", *results]
+        report_deps = [*REPORT_CODE, *results]
         stages["report"] = {"cmd": "wavecore materialize report", "deps": report_deps, "params": ["judge"]}
     prefix = f"{up}/" if up else ""
     if results:
@@ -175,7 +186,9 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
         entries = {name: entry for name, entry in locked.items() if name in own}
         lock_path = project.root / lock_of(file)
         if entries != (_load(lock_path).get("stages") or {}):
-            write_text(lock_path, yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False, allow_unicode=True))
+            write_text(
+                lock_path, yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False, allow_unicode=True)
+            )
             changed = True
     return changed
 
@@ -319,3 +332,15 @@ class DvcVersions(Versions):
     def commit(self, project: Project, asset: str, key: str, before: Fingerprint, hashes: Sequence[str]) -> None:
         if not os.environ.get("DVC_STAGE"):  # set: DVC itself runs this step and will record it
             commit(project, step_of(project, asset, key), before, hashes)
+
+    def artifacts(self, project: Project) -> list[tuple[str, str, list[Path]]]:
+        order = [kind.asset for kind in KINDS]
+        steps = sorted(known_steps(project), key=lambda s: (order.index(s.asset), s.key))
+        return [(s.asset, s.key, [project.root / out for out in s.outs]) for s in steps]
+
+    def commit_report(self, project: Project) -> None:
+        """The report itself is hashed nowhere; its stage tells `dvc repro` whether it must be made again."""
+        results = [out for s in default_steps(project) for out in s.outs if out.startswith("results/")]
+        known = recorded(project)
+        if not os.environ.get("DVC_STAGE") and all(known.get(r) == dvc_hash(project.root / r) for r in results):
+            dvc(project, "commit", "-q", "-f", "report")

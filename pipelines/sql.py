@@ -105,7 +105,12 @@ def _frames(project: Project) -> dict[str, pl.DataFrame]:
             evaluation,
             schema=run_keys
             | {"mse": pl.Float64, "mae": pl.Float64, "mase": pl.Float64}
-            | {"n_series": pl.Int64, "n_windows": pl.Int64, "n_origins_unscored": pl.Int64, "train_seconds": pl.Float64},
+            | {
+                "n_series": pl.Int64,
+                "n_windows": pl.Int64,
+                "n_origins_unscored": pl.Int64,
+                "train_seconds": pl.Float64,
+            },
         ),
         "metrics": pl.DataFrame(
             metrics,
@@ -157,7 +162,9 @@ def query(project: Project, text: str) -> pl.DataFrame:
         try:
             return connection.sql(text).pl()
         except (duckdb.Error, AttributeError) as error:
-            tables = ", ".join(row[0] for row in connection.execute("show tables").fetchall() if not row[0].startswith("_"))
+            tables = ", ".join(
+                row[0] for row in connection.execute("show tables").fetchall() if not row[0].startswith("_")
+            )
             raise WavecoreError(f"the query was not answered: {error}", f"tables: {tables or 'none yet'}") from error
 
 

@@ -77,7 +77,9 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if origin is typing.Literal:
         allowed = typing.get_args(hint)
         if value not in allowed:
-            raise SettingsError(f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}", "choose one of them")
+            raise SettingsError(
+                f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}", "choose one of them"
+            )
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

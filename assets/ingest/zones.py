@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -68,14 +68,19 @@ def of_offsets(utc: pl.Series, minutes: np.ndarray) -> list[str]:
         if "/" not in name or name.startswith(("Etc/", "SystemV/", "posix/", "right/")):
             continue
         zone = zoneinfo.ZoneInfo(name)
-        times = [utc[i].replace(tzinfo=zoneinfo.ZoneInfo("UTC")).astimezone(zone) for i in probes]
-        offsets = [time.utcoffset().total_seconds() / 60 for time in times]
-        if offsets != [float(minutes[i]) for i in probes]:
+        # Most zones fail at the first probe.
+        if any(_offset(utc[i], zone) != minutes[i] for i in probes):
             continue
         local = utc.dt.replace_time_zone("UTC").dt.convert_time_zone(name)
         if np.array_equal((local.dt.base_utc_offset() + local.dt.dst_offset()).dt.total_minutes().to_numpy(), minutes):
             found.append(name)
     return found
+
+
+def _offset(utc: datetime, zone: zoneinfo.ZoneInfo) -> float:
+    offset = utc.replace(tzinfo=UTC).astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset.total_seconds() / 60
 
 
 def _rank(name: str) -> tuple[int, str]:

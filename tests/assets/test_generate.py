@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def test_bursts_are_where_they_are_said_to_be() -> None:
     )
     for channel in range(4):
         own = [e for e in found if e.channel == channel]
-        assert all(a.stop <= b.start for a, b in zip(own, own[1:], strict=False))
+        assert all(a.stop <= b.start for a, b in itertools.pairwise(own))
         assert bool(own) == (channel != 3)
 
 

@@ -162,20 +162,31 @@ BAD: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "empty file": ("", {}, ["the file is empty"]),
     "blank file": ("\n \n", {}, ["the file is empty"]),
     "header only": ("date,a,b\n", {}, ["line 1", "no row"]),
-    "missing column": (GOOD, {"channels": ["a", "bb"]}, ["line 1", "missing column 'bb'", "did you mean 'b'", "format.channels"]),
+    "missing column": (
+        GOOD,
+        {"channels": ["a", "bb"]},
+        ["line 1", "missing column 'bb'", "did you mean 'b'", "format.channels"],
+    ),
     "missing time": (GOOD, {"time": "Date"}, ["line 1", "missing column 'Date'", "did you mean 'date'", "format.time"]),
     "extra column": (GOOD, {"channels": ["a"]}, ["extra column 'b'", "format.ignore", "datasets/own.yaml"]),
     "ignored column gone": (GOOD, {"ignore": ["c"]}, ["missing column 'c'", "format.ignore"]),
     "no channel": ("date\n2024-01-01\n", {}, ["no column beside the time"]),
     "column twice": (GOOD.replace("a,b", "a,a"), {}, ["line 1", "column 'a'", "more than once"]),
     "text": (GOOD.replace("2.5", "two"), {}, ["column 'a', line 3", "'two' is not a number", "format.missing_marks"]),
-    "decimal comma": (GOOD.replace(",", ";").replace("2.5", "2,5"), {"separator": ";"}, ["column 'a', line 3", "format.decimal"]),
+    "decimal comma": (
+        GOOD.replace(",", ";").replace("2.5", "2,5"),
+        {"separator": ";"},
+        ["column 'a', line 3", "format.decimal"],
+    ),
     "decimal point": (
-        GOOD.replace(",", ";"), {"separator": ";", "decimal": ","}, ["column 'a', line 3", "'2.5'", "format.decimal"],
+        GOOD.replace(",", ";"),
+        {"separator": ";", "decimal": ","},
+        ["column 'a', line 3", "'2.5'", "format.decimal"],
     ),
     "thousands": (GOOD.replace("2.5", "2 500"), {}, ["column 'a', line 3", "'2 500'", "format.thousands"]),
     "bad thousands": (
-        GOOD.replace(",", ";").replace("2.5", "2.50,1"), {"separator": ";", "decimal": ",", "thousands": "."},
+        GOOD.replace(",", ";").replace("2.5", "2.50,1"),
+        {"separator": ";", "decimal": ",", "thousands": "."},
         ["column 'a', line 3", "'2.50,1' is not a number"],
     ),
     "empty cell": (GOOD.replace("2.5", ""), {}, ["column 'a', line 3", "no value", "treatment.missing: mask"]),
@@ -185,73 +196,108 @@ BAD: dict[str, tuple[str | bytes, dict[str, Any], list[str]]] = {
     "overflow": (GOOD.replace("2.5", "1e999"), {}, ["column 'a', line 3", "infinity"]),
     "no timestamp": (GOOD.replace("2024-01-01 01:00:00", ""), {}, ["column 'date', line 3", "no timestamp"]),
     "bad timestamp": (
-        GOOD.replace("01 01:00", "32 01:00"), {}, ["column 'date', line 3", "'2024-01-32 01:00:00'", "format.time_format"],
+        GOOD.replace("01 01:00", "32 01:00"),
+        {},
+        ["column 'date', line 3", "'2024-01-32 01:00:00'", "format.time_format"],
     ),
-    "other form": (GOOD, {"time_format": "%d.%m.%Y"}, ["column 'date', lines 2, 3, 4", "%d.%m.%Y", "format.time_format"]),
+    "other form": (
+        GOOD,
+        {"time_format": "%d.%m.%Y"},
+        ["column 'date', lines 2, 3, 4", "%d.%m.%Y", "format.time_format"],
+    ),
     "duplicate": (
-        GOOD.replace("01 02:", "01 01:"), {},
-        ["column 'date', line 4", "duplicate", "2024-01-01 01:00:00", "line 3", "treatment.irregular: resample", "timezone"],
+        GOOD.replace("01 02:", "01 01:"),
+        {},
+        [
+            "column 'date', line 4",
+            "duplicate",
+            "2024-01-01 01:00:00",
+            "line 3",
+            "treatment.irregular: resample",
+            "timezone",
+        ],
     ),
     "far duplicate": (GOOD.replace("01 02:", "01 00:"), {}, ["column 'date', line 4", "duplicate", "line 2"]),
     "unsorted": (
-        GOOD.replace("01 01:", "01 05:"), {},
+        GOOD.replace("01 01:", "01 05:"),
+        {},
         ["column 'date', line 4", "unsorted", "02:00:00 comes after 2024-01-01 05:00:00", "sort the file"],
     ),
     "ragged": (GOOD.replace("2.5", "2.5,7"), {}, ["line 3", "4 cells where the header has 3"]),
     "short line": (GOOD.replace(",-20", ""), {}, ["line 3", "2 cells where the header has 3"]),
     "blank line": (GOOD.replace("2024-01-01 01:00:00,2.5,-20", ""), {}, ["line 3", "blank"]),
     "unquoted decimal commas": (
-        "date,a\n2024-01-01,1,5\n2024-01-02,2,5\n", {}, ["lines 2, 3", "3 cells where the header has 2", "separator"],
+        "date,a\n2024-01-01,1,5\n2024-01-02,2,5\n",
+        {},
+        ["lines 2, 3", "3 cells where the header has 2", "separator"],
     ),
     "wrong separator": (GOOD.replace(",", ";"), {}, ["line 1", "column 'date;a;b'", "format.separator: ';'"]),
     "open quote": (GOOD.replace("2.5", '"2.5'), {}, ["line 3", "quotes"]),
-    "not utf-8": (GOOD.replace("2.5", "2.5ä").encode("latin-1"), {}, ["line 3", "(column 'a')", "0xe4", "format.encoding"]),
+    "not utf-8": (
+        GOOD.replace("2.5", "2.5ä").encode("latin-1"),
+        {},
+        ["line 3", "(column 'a')", "0xe4", "format.encoding"],
+    ),
     "not utf-8 in the header": (GOOD.replace("b", "bä").encode("latin-1"), {}, ["line 1", "0xe4", "format.encoding"]),
     "utf-16": (GOOD.encode("utf-16"), {}, ["UTF-16", "format.encoding: utf-16"]),
     "utf-16 without mark": (GOOD.encode("utf-16-le"), {}, ["line 1", "zero bytes"]),
     "mixed offsets": (
-        "date,a\n2024-01-01T00:00+01:00,1\n2024-01-01T01:00+02:00,2\n", {},
+        "date,a\n2024-01-01T00:00+01:00,1\n2024-01-01T01:00+02:00,2\n",
+        {},
         ["column 'date', line 3", "mixed time zones", "format.timezone"],
     ),
     "offset missing": (
-        "date,a\n2024-01-01T00:00Z,1\n2024-01-01T01:00,2\n", {}, ["column 'date', line 3", "no offset", "mixed time zones"],
+        "date,a\n2024-01-01T00:00Z,1\n2024-01-01T01:00,2\n",
+        {},
+        ["column 'date', line 3", "no offset", "mixed time zones"],
     ),
     "offsets of another zone": (
-        "date,a\n2024-06-01T00:00+02:00,1\n2024-06-01T00:00+01:00,2\n", {"timezone": "Europe/Berlin"},
+        "date,a\n2024-06-01T00:00+02:00,1\n2024-06-01T00:00+01:00,2\n",
+        {"timezone": "Europe/Berlin"},
         ["column 'date', line 3", "+01:00 is not that of Europe/Berlin", "mixed time zones"],
     ),
     "skipped hour": (
-        "date,a\n2024-03-31 01:00:00,1\n2024-03-31 02:30:00,2\n", {"timezone": "Europe/Berlin"},
+        "date,a\n2024-03-31 01:00:00,1\n2024-03-31 02:30:00,2\n",
+        {"timezone": "Europe/Berlin"},
         ["column 'date', line 3", "skips that hour", "Etc/GMT-1"],
     ),
     "ambiguous hour once": (
-        "date,a\n" + "".join(f"{t},1\n" for t in dict.fromkeys(LOCAL)), {"timezone": "Europe/Berlin"},
+        "date,a\n" + "".join(f"{t},1\n" for t in dict.fromkeys(LOCAL)),
+        {"timezone": "Europe/Berlin"},
         ["column 'date', line 4", "twice", "shows it once", "format.ambiguous"],
     ),
     "ambiguous hour thrice": (
-        "date,a\n" + "".join(f"{t},1\n" for t in [*LOCAL[:3], *LOCAL[2:]]), {"timezone": "Europe/Berlin"},
+        "date,a\n" + "".join(f"{t},1\n" for t in [*LOCAL[:3], *LOCAL[2:]]),
+        {"timezone": "Europe/Berlin"},
         ["column 'date', lines 4, 5, 6", "more often", "format.ambiguous"],
     ),
     "long: no id": (
-        "unique_id,ds,y\n,2024-01-01,1\n", {"layout": "long", "time": "ds"}, ["column 'unique_id', line 2", "no channel"],
+        "unique_id,ds,y\n,2024-01-01,1\n",
+        {"layout": "long", "time": "ds"},
+        ["column 'unique_id', line 2", "no channel"],
     ),
     "long: unknown channel": (
-        "unique_id,ds,y\na,2024-01-01,1\nc,2024-01-01,1\n", {"layout": "long", "time": "ds", "channels": ["a"]},
+        "unique_id,ds,y\na,2024-01-01,1\nc,2024-01-01,1\n",
+        {"layout": "long", "time": "ds", "channels": ["a"]},
         ["column 'unique_id', line 3", "'c'", "format.channels"],
     ),
     "long: channel without rows": (
-        "unique_id,ds,y\na,2024-01-01,1\n", {"layout": "long", "time": "ds", "channels": ["a", "b"]},
+        "unique_id,ds,y\na,2024-01-01,1\n",
+        {"layout": "long", "time": "ds", "channels": ["a", "b"]},
         ["column 'unique_id'", "no row", "'b'", "format.channels"],
     ),
     "long: duplicate": (
-        "unique_id,ds,y\na,2024-01-01,1\nb,2024-01-01,1\na,2024-01-01,2\n", {"layout": "long", "time": "ds"},
+        "unique_id,ds,y\na,2024-01-01,1\nb,2024-01-01,1\na,2024-01-01,2\n",
+        {"layout": "long", "time": "ds"},
         ["column 'ds', line 4", "duplicate", "line 2", "channel 'a'"],
     ),
     "long: value column": (
-        "unique_id,ds,z\na,2024-01-01,1\n", {"layout": "long", "time": "ds"}, ["missing column 'y'", "format.id and value"],
+        "unique_id,ds,z\na,2024-01-01,1\n",
+        {"layout": "long", "time": "ds"},
+        ["missing column 'y'", "format.id and value"],
     ),
     "nothing below the skipped": (GOOD, {"skip_lines": 9}, ["format.skip_lines"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", BAD)
@@ -365,7 +411,7 @@ def test_a_cell_is_a_number_only_if_it_is_one(cell: str) -> None:
     if bad[0]:
         assert number is None
     elif found[0] is None:
-        assert cell in MISSING_MARKS or number != number  # noqa: PLR0124  NaN
+        assert cell in MISSING_MARKS or number != number
     else:
         assert number == found[0]
 

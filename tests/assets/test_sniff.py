@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -50,9 +50,9 @@ def stranger(path: Path, zone: str = "Europe/Berlin", rows: int = 6720, end: str
     return values
 
 
-def declare_and_read(path: Path, catalog: Path, timezone: str | None = None) -> tuple[Understanding, pl.DataFrame]:
+def declare_and_read(path: Path, catalog: Path, zone: str | None = None) -> tuple[Understanding, pl.DataFrame]:
     """The whole way: understand, write, load what was written, read and treat by it."""
-    found = understand(path, timezone=timezone)
+    found = understand(path, timezone=zone)
     written = write_yaml(found, None, catalog)
     loaded = load_catalog(catalog)
     dataset, benchmark = loaded.dataset(written.name), loaded.benchmark(written.name)
@@ -103,6 +103,37 @@ def test_the_zone_is_derived_or_asked_for(tmp_path: Path, catalog: Path, zone: s
     assert (found.dataset.format.timezone is None) == (zone == "UTC")
 
 
+def with_offsets(path: Path, zone: str | None) -> Path:
+    lines = ["t,a"]
+    for i in range(5000):
+        utc = datetime(2024, 2, 1, tzinfo=UTC) + timedelta(hours=i)
+        shown = utc.astimezone(ZoneInfo(zone)) if zone else utc.astimezone(timezone(timedelta(hours=i % 2)))
+        lines.append(f"{shown.isoformat()},{i % 7}")
+    return write(path, lines)
+
+
+def test_changing_offsets_of_a_zone(tmp_path: Path, catalog: Path) -> None:
+    found, frame = declare_and_read(with_offsets(tmp_path / "own.csv", "America/New_York"), catalog)
+    assert found.dataset.format.timezone == "America/New_York"
+    assert (frame["timestamp"][0], found.treated.steps) == (datetime(2024, 2, 1), 5000)
+
+
+def test_changing_offsets_of_no_zone(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"own\.csv, column 't', lines 3, 5, .*: mixed time zones"):
+        understand(with_offsets(tmp_path / "own.csv", None))
+
+
+def test_an_hour_shown_once_is_taken_for_summer_time(tmp_path: Path, catalog: Path) -> None:
+    path = tmp_path / "own.csv"
+    stranger(path, rows=7000)
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    again = [i for i, line in enumerate(lines) if line.startswith("27.10.2024 02:00")]
+    del lines[again[1]]
+    found, _ = declare_and_read(write(path, lines), catalog, "Europe/Berlin")
+    assert found.dataset.format.ambiguous == "earliest"
+    assert any("summer time" in s and str(again[0] + 1) in s for s in found.sentences)
+
+
 def test_a_lone_spring_gap_is_remarked(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     stranger(path, rows=2000)
@@ -113,7 +144,7 @@ def test_a_lone_spring_gap_is_remarked(tmp_path: Path) -> None:
 
 def test_an_unknown_zone(tmp_path: Path) -> None:
     stranger(tmp_path / "own.csv", rows=500)
-    with pytest.raises(SettingsError, match="--timezone: .*Berlin"):
+    with pytest.raises(SettingsError, match=r"--timezone: .*Berlin"):
         understand(tmp_path / "own.csv", timezone="Berlin")
 
 

@@ -72,39 +72,60 @@ def test_gaps_become_nulls_where_declared() -> None:
 
 BAD: dict[str, tuple[pl.DataFrame, dict[str, Any], list[str]]] = {
     "missing timestamps": (
-        table([0, 60, 240, 300], a=[1, 2, 3, 4]), {},
+        table([0, 60, 240, 300], a=[1, 2, 3, 4]),
+        {},
         ["column 'date', after line 3", "missing timestamps, 2 steps of 1h", "treatment.missing: mask"],
     ),
     "several gaps": (table([0, 120, 240, 420], a=[1, 2, 3, 4]), {}, ["after line 2", "in 3 gaps in all"]),
     "irregular": (
-        table([0, 60, 130, 180], a=[1, 2, 3, 4]), {},
+        table([0, 60, 130, 180], a=[1, 2, 3, 4]),
+        {},
         ["column 'date', line 4", "irregular", "02:10:00", "treatment.irregular: resample"],
     ),
     "wrong step": (
-        table([0, 15, 30, 45, 60], a=[1, 2, 3, 4, 5]), {}, ["irregular", "most rows are 15m apart", "step in data_contracts"],
+        table([0, 15, 30, 45, 60], a=[1, 2, 3, 4, 5]),
+        {},
+        ["irregular", "most rows are 15m apart", "step in data_contracts"],
     ),
-    "step too fine": (table([0, 60, 120, 180], a=[1, 2, 3, 4]), {"step": "15m"}, ["missing timestamps", "most rows are 1h apart"]),
+    "step too fine": (
+        table([0, 60, 120, 180], a=[1, 2, 3, 4]),
+        {"step": "15m"},
+        ["missing timestamps", "most rows are 1h apart"],
+    ),
     "value missing": (
-        table([0, 60], a=[1, 2], b=[1, NAN]), {}, ["column 'b', line 3", "no value", "treatment.missing: mask"],
+        table([0, 60], a=[1, 2], b=[1, NAN]),
+        {},
+        ["column 'b', line 3", "no value", "treatment.missing: mask"],
     ),
     "duplicate": (table([0, 60, 60], a=[1, 2, 3]), {}, ["column 'date', line 4", "duplicate"]),
     "constant": (
-        table([0, 60, 120], a=[1, 2, 3], b=[7, 7, 7]), {},
+        table([0, 60, 120], a=[1, 2, 3], b=[7, 7, 7]),
+        {},
         ["column 'b'", "constant, always 7", "format.ignore", "constant_channels: keep"],
     ),
     "empty channel": (
-        table([0, 60], a=[1, 2], b=[NAN, NAN]), {"treatment": {"missing": "mask"}}, ["column 'b'", "no value at all", "format.ignore"],
+        table([0, 60], a=[1, 2], b=[NAN, NAN]),
+        {"treatment": {"missing": "mask"}},
+        ["column 'b'", "no value at all", "format.ignore"],
     ),
     "sentinel": (
-        table([0, 60, 120, 180], a=[5, 9, -9999, 7]), {},
-        ["column 'a', line 4", "-9999 stands there once", "treatment.sentinels: [-9999]", "missing: mask", "sentinels_allowed"],
+        table([0, 60, 120, 180], a=[5, 9, -9999, 7]),
+        {},
+        [
+            "column 'a', line 4",
+            "-9999 stands there once",
+            "treatment.sentinels: [-9999]",
+            "missing: mask",
+            "sentinels_allowed",
+        ],
     ),
     "after as_of": (table([0, 60], a=[1, 2]), {"as_of": "2023-01-01"}, ["later than as_of", "as_of in data_contracts"]),
     "a wrong year": (
-        table([0, 60, 120, 60 * 24 * 365 * 100], a=[1, 2, 3, 4]), {"treatment": {"missing": "mask"}},
+        table([0, 60, 120, 60 * 24 * 365 * 100], a=[1, 2, 3, 4]),
+        {"treatment": {"missing": "mask"}},
         ["lines 4, 5", "a gap of", "correct the timestamp"],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", BAD)

@@ -86,7 +86,7 @@ def test_feature_key() -> None:
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "A", 'a"b', "a'b", "", "a.b", "-a", "a b", "x" * 65, "ä", "a\n"])
 def test_unusable_names(name: str) -> None:
-    with pytest.raises(SettingsError, match="dataset: .* is no usable name"):
+    with pytest.raises(SettingsError, match=r"dataset: .* is no usable name"):
         check_name(name, "dataset")
 
 

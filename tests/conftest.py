@@ -1,0 +1,87 @@
+"""What tests share: a project of their own, far from the checkout's store, and the command line run in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+CODE = ("assets", "data_contracts", "pipelines", "wavecore")
+FILES = ("params.yaml", "workspace.yaml", "constraints.txt", "pyproject.toml", ".gitignore", ".dvcignore")
+
+# No test reads the machine's own store, Dagster home or data.
+os.environ.pop("DAGSTER_HOME", None)
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+
+
+def environment(root: Path, **more: str) -> dict[str, str]:
+    """The environment of a command in the project at `root`: its code, its store, nothing of the caller's."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("DAGSTER_HOME", "DVC_STAGE", "WAVECORE_DATA")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", "")])
+    return kept | {"WAVECORE_ROOT": str(root), "PYTHONPATH": str(root), "PATH": path, "PYTHONUNBUFFERED": "1", **more}
+
+
+def run(root: Path, *command: str, check: bool = True, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `root`; a failure shows all that it printed."""
+    done = subprocess.run(
+        command, cwd=root, env=environment(root, **env), capture_output=True, text=True, timeout=timeout
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"{' '.join(command)} → {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}")
+    return done
+
+
+def wavecore(root: Path, *args: str, check: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `wavecore …` in the project at `root`."""
+    return run(root, sys.executable, "-m", "pipelines.cli", *args, check=check, **env)
+
+
+def make_project(root: Path, benchmarks: tuple[str, ...] = ("tiny",)) -> Path:
+    """A checkout of its own below `root`: this code, these settings, an empty store, git and DVC."""
+    root.mkdir(parents=True)
+    for name in CODE:
+        shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "on_demand"))
+    for name in FILES:
+        shutil.copy(CHECKOUT / name, root / name)
+    (root / ".dvc").mkdir()
+    shutil.copy(CHECKOUT / ".dvc" / "config", root / ".dvc" / "config")
+    shutil.copy(CHECKOUT / ".dvc" / ".gitignore", root / ".dvc" / ".gitignore")
+    params = (root / "params.yaml").read_text()
+    line = next(text for text in params.splitlines() if text.strip().startswith("benchmarks: ["))
+    (root / "params.yaml").write_text(params.replace(line, f"  benchmarks: [{', '.join(benchmarks)}]", 1))
+    git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
+    for args in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "start")):
+        subprocess.run([*git, *args], cwd=root, check=True, capture_output=True)
+    return root
+
+
+def files_below(*folders: Path) -> dict[str, bytes]:
+    """Path → bytes of every file below the folders, to hold two moments against each other."""
+    return {str(p): p.read_bytes() for folder in folders for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One project per test session in which the default matrix on `tiny` has run. Read it; copy it to change it."""
+    root = make_project(tmp_path_factory.mktemp("finished") / "project")
+    wavecore(root, "run")
+    return root
+
+
+@pytest.fixture
+def project_copy(finished_project: Path, tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """Makes copies of the finished project (store, DVC cache and all) that a test may change."""
+
+    def copy(name: str = "copy") -> Path:
+        root = tmp_path / name
+        shutil.copytree(finished_project, root, symlinks=True, ignore=shutil.ignore_patterns("dagster", "__pycache__"))
+        return root
+
+    yield copy
