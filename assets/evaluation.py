@@ -8,12 +8,13 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import MODELS
 from assets.lineage import column_lineage
+from assets.partitions import MODELS
 from assets.producing import Made, Work, check_specs, produce
 from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
+from wavecore.config import FeatureSettings
 from wavecore.stages import get as get_stage
 
 METRICS = "metrics.json"
@@ -27,7 +28,7 @@ FORECASTS = "forecasts.parquet"
     group_name="results",
     kinds={"json", "parquet"},
     description=(
-        "MSE, MAE and MASE on all test windows, per channel, horizon step and wavelet scale, in train-standardized and in "
+        "MSE, MAE and MASE on all test windows, per channel, horizon step and wavelet scale, train-standardized and in "
         "original units; the loss of every origin; sample forecasts."
     ),
     check_specs=[
@@ -70,11 +71,10 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
     from wavecore.learn.manifest import hash_of
 
     judge = dataclasses.asdict(ground.settings.judge)
-    features = ground.settings.features_of(ground.dataset.name)
     return {
         "model": read_manifest(model)["manifest_hash"],
         "data_hash": ground.data_hash,
-        "settings": hash_of([judge, features.wavelet, features.levels]),
+        "settings": hash_of(judge),
         "code_hash": code,
     }
 
@@ -114,7 +114,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         ground.benchmark.horizon,
         ground.scaler,
         seasonal_scale(arrays.values, arrays.observed, ground.borders.train, ground.dataset.season),
-        ground.settings.features_of(ground.dataset.name),
+        FeatureSettings(wavelet=ground.settings.judge.wavelet, levels=ground.settings.judge.levels),
     )
     sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
     kept: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Which column is made from which, and which asset reads which: declared once, for Dagster's metadata and the report."""
+"""Which column is made from which, and which asset reads which: declared once, for Dagster and the report."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import dagster as dg
 Sources = list[tuple[str, str]]
 
 _VALUE: Sources = [("series", "value")]
+_WAVELET = ("energy_share", "entropy", "dominant_band", "dominant_period", "burst_count", "burst_start")
 _NORMALIZED: Sources = [("series", "value"), ("windows", "mean"), ("windows", "std")]
 
 COLUMNS: dict[str, dict[str, Sources]] = {
@@ -21,21 +22,9 @@ COLUMNS: dict[str, dict[str, Sources]] = {
         "split": [("series", "timestamp")],
         "channel": [("series", "channel")],
         "as_of": [("series", "timestamp")],
-        **{c: _VALUE for c in ("mean", "std", "min", "max", "median", "trend", "lags", "observed_share")},
+        **dict.fromkeys(("mean", "std", "min", "max", "median", "trend", "lags", "observed_share"), _VALUE),
     },
-    "wavelet_coefficients": {
-        c: _NORMALIZED
-        for c in (
-            "A_J",
-            "D_j",
-            "energy_share",
-            "entropy",
-            "dominant_band",
-            "dominant_period",
-            "burst_count",
-            "burst_start",
-        )
-    },
+    "wavelet_coefficients": dict.fromkeys(("A_J", "D_j", *_WAVELET), _NORMALIZED),
     "prompt_statistics": {
         **{c: [("windows", c), ("windows", "mean"), ("windows", "std")] for c in ("min", "max", "median")},
         "trend": [("windows", "trend"), ("windows", "std")],

@@ -35,7 +35,7 @@ def partition_lock(project: Project, asset: str, key: str) -> Iterator[None]:
     """Hold the one lock of `asset` × `key`.
 
     Raises:
-        BusyError: another process is at work on the same partition. It is not waited for: whoever asked twice should know.
+        BusyError: another process is at work on the same partition. It is not waited for.
     """
     folder = project.store / "locks"
     folder.mkdir(parents=True, exist_ok=True)

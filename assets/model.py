@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
+from assets.lineage import column_lineage
 from assets.locks import compute_lock
 from assets.partitions import BENCHMARK_TO_MODEL, MODELS
-from assets.lineage import column_lineage
 from assets.producing import Made, Work, produce
 from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
@@ -156,7 +156,7 @@ def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> N
     """Stop before a run of hours that nobody asked for.
 
     Raises:
-        SettingsError: the estimate is above `pipeline.limit_minutes` and neither the run's tag nor the environment says go.
+        SettingsError: the estimate is above `pipeline.limit_minutes` and neither a tag nor the environment says go.
     """
     from wavecore.learn.estimate import estimate_seconds
 

@@ -134,7 +134,7 @@ def _check_results(asset: dg.AssetKey, result: ContractResult) -> Iterator[dg.As
             severity=dg.AssetCheckSeverity.ERROR if outcome.severity == "critical" else dg.AssetCheckSeverity.WARN,
             metadata=metadata,
         )
-    # Dagster wants a result for every declared check; a rule that the dataset's declarations switch off has nothing to find.
+    # Dagster wants a result for every declared check; a rule that the dataset switches off finds nothing.
     for name in result.skipped:
         yield dg.AssetCheckResult(
             asset_key=asset, check_name=name, passed=True, metadata={"observed": "does not apply to this dataset"}

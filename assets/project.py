@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,14 +36,11 @@ class Project:
             raise SettingsError(f"{root}: there is no params.yaml", "set WAVECORE_ROOT to the root of a checkout")
         return cls(root)
 
-    # Settings and the catalog are read anew at each call: a long-lived UI process must see an edited file.
+    # Read anew whenever a file changed: a long-lived UI process must see an edit, a loop need not pay for it.
     def params(self) -> dict[str, Any]:
         """params.yaml as plain data."""
-        try:
-            text = (self.root / "params.yaml").read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise SettingsError("params.yaml: not UTF-8", "save it as UTF-8") from None
-        return parse_yaml(text, "params.yaml")
+        path = self.root / "params.yaml"
+        return copy.deepcopy(_params(path, _signature(path)))
 
     def settings(self) -> Settings:
         """params.yaml, checked, with every stage and override name known."""
@@ -62,7 +61,9 @@ class Project:
 
     def catalog(self) -> Catalog:
         """The datasets and benchmarks of data_contracts/."""
-        return load_catalog(self.catalog_folder)
+        folder = self.catalog_folder
+        files = sorted((folder / "datasets").glob("*")) + sorted((folder / "benchmarks").glob("*"))
+        return _catalog(folder, tuple(_signature(path) for path in files))
 
     @property
     def data_dir(self) -> Path | None:
@@ -119,6 +120,25 @@ class Project:
         """Every feature table that some benchmark needs, with its dataset and one benchmark that needs it."""
         catalog = self.catalog()
         return {feature_key(b): (catalog.dataset(b.dataset), b) for b in catalog.benchmarks.values()}
+
+
+def _signature(path: Path) -> tuple[str, int, int]:
+    found = path.stat()
+    return path.name, found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _params(path: Path, signature: tuple[str, int, int]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise SettingsError("params.yaml: not UTF-8", "save it as UTF-8") from None
+    return parse_yaml(text, "params.yaml")
+
+
+@functools.lru_cache(maxsize=8)
+def _catalog(folder: Path, signatures: tuple[tuple[str, int, int], ...]) -> Catalog:
+    return load_catalog(folder)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import FEATURES
 from assets.lineage import column_lineage
+from assets.partitions import FEATURES
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
 
@@ -17,8 +17,8 @@ from assets.versions import Versions
     group_name="features",
     kinds={"parquet"},
     description=(
-        "Per window and channel: min, max, median and trend of the instance-normalized window, its lags, and the wavelet "
-        "statistics beside them. Stages make their prompt texts from this table."
+        "Per window and channel: min, max, median and trend of the instance-normalized window, its lags, and the "
+        "wavelet statistics beside them. Stages make their prompt texts from this table."
     ),
     check_specs=check_specs("prompt_statistics", "prompt_statistics"),
 )
@@ -57,12 +57,13 @@ def _prompts(work: Work) -> Made:
             )
         )
     lags = frame["lags"].explode()
+    period = float(frame["dominant_period"].median())  # type: ignore[arg-type]
     common = lags.filter(lags > 0).value_counts(sort=True).head(5)
     return Made(
         metadata={
             "dagster/row_count": rows,
             "most common lags": ", ".join(f"{lag} ({n})" for lag, n in common.iter_rows()),
-            "median dominant period": f"{frame['dominant_period'].median():g} steps of {dataset.step}",
+            "median dominant period": f"{period:g} steps of {dataset.step}",
             **column_lineage("prompt_statistics"),
         },
         contracts=[contract],

@@ -18,7 +18,9 @@ from data_contracts.catalog import OwnSource, PublishedSource
     partitions_def=DATASETS,
     group_name="data",
     kinds={"file"},
-    description="The raw file, untouched: from `$WAVECORE_DATA`, a download pinned by sha256, the generator, or the user's file.",
+    description=(
+        "The raw file, untouched: from `$WAVECORE_DATA`, a download pinned by sha256, the generator, or your own file."
+    ),
     check_specs=[
         dg.AssetCheckSpec(
             "sha256", asset="raw_series", blocking=True, description="The bytes are those that the dataset's YAML pins."
@@ -34,7 +36,7 @@ def _obtain(work: Work) -> Made:
 
     dataset = work.project.catalog().dataset(work.key)
     before = work.outs[0] / dataset.file
-    where = dataset.source.kind
+    where: str = dataset.source.kind
     with work.folder() as folder:
         own = work.project.root / dataset.source.path if isinstance(dataset.source, OwnSource) else None
         if own is not None and not own.is_file() and before.is_file():

@@ -60,7 +60,8 @@ def leaderboard(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # t
     rows = leaderboard_rows(project)
     write_text(project.report / "leaderboard.json", to_json(rows))
     lines = [
-        f"| {r['benchmark']} | {r['stage']} | {r['seed']} | {_four(r['mse'])} | {_four(r['mae'])} | {r['n_series']} | {r['verdict'] or ''} |"
+        f"| {r['benchmark']} | {r['stage']} | {r['seed']} | {_four(r['mse'])} | {_four(r['mae'])} "
+        f"| {r['n_series']} | {r['verdict'] or ''} |"
         for r in rows
     ]
     table = (
@@ -84,7 +85,7 @@ def _begin(context: dg.AssetExecutionContext) -> Project:
     deps=["leaderboard", "wavelet_coefficients"],
     group_name="results",
     kinds={"html"},
-    description="One HTML page that needs no network: leaderboard, forecasts, errors per scale and step, curves, lineage.",
+    description="One HTML page, no network: leaderboard, forecasts, errors per scale and step, curves, lineage.",
 )
 def report(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> dg.MaterializeResult:  # type: ignore[type-arg]
     from assets.report_build import gather

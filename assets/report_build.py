@@ -31,8 +31,8 @@ from wavecore.wavelet.transform import bands as band_names
 
 ABOUT = (
     "Forecasters trained and judged on the same windows, each against the one below it on the ladder. Errors are on "
-    "train-standardized channels, the convention of the field; original units stand beside them. A difference counts only "
-    "where the Diebold–Mariano test, corrected for the number of comparisons, says so."
+    "train-standardized channels, the convention of the field; original units stand beside them. A difference counts "
+    "only where the Diebold–Mariano test, corrected for the number of comparisons, says so."
 )
 
 
@@ -160,11 +160,11 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
 
 
 def _energy(project: Project, key: str, dataset: Dataset, bands: tuple[str, ...]) -> list[float] | None:
-    """Mean energy share of the windows in the bands that the horizon has: what is slower than they reach counts as A."""
+    """Mean energy share of the windows in the bands that the horizon has: the rest counts as A."""
     path = project.features("wavelets", key) / STATISTICS
     if not path.is_file():
         return None
-    shares = np.stack(read_parquet(path)["energy_share"].to_numpy()).mean(axis=0)
+    shares = np.array(read_parquet(path)["energy_share"].to_list()).mean(axis=0)
     named = dict(zip(band_names(project.settings().features_of(dataset.name).levels), shares.tolist(), strict=True))
     details = [named.get(band, 0.0) for band in bands[1:]]
     return [1.0 - sum(details), *details]

@@ -122,10 +122,10 @@ def comparisons(project: Project, found: list[Run]) -> dict[str, list[Comparison
 def leaderboard_rows(project: Project, benchmark: str | None = None) -> list[dict[str, Any]]:
     """One row per benchmark, stage and seed, best stage first, with the verdict against the stage below."""
     found = runs(project, benchmark)
-    against = {}
+    against: dict[tuple[str, str], Comparison] = {}
     for name, table in comparisons(project, found).items():
-        for row in table:
-            against.setdefault((name, row.stage), row)  # the first pair of a stage is the one with the stage below
+        for pair in table:
+            against.setdefault((name, pair.stage), pair)  # the first pair of a stage is the one with the stage below
     rows = []
     for run in found:
         row = run.row()

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import DATASETS
 from assets.lineage import column_lineage
+from assets.partitions import DATASETS
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
 
@@ -16,7 +16,7 @@ from assets.versions import Versions
     deps=["raw_series"],
     group_name="data",
     kinds={"parquet", "polars"},
-    description="One tidy table: timestamp, channel, value. Regular step, gaps explicit, treated only as the YAML declares.",
+    description="One tidy table: timestamp, channel, value. Regular step, gaps explicit, treated as declared.",
     check_specs=check_specs("series", "series"),
 )
 def series(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> Iterator[Any]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import BENCHMARKS, DATASET_TO_BENCHMARK, FEATURES_TO_BENCHMARK
 from assets.lineage import column_lineage
+from assets.partitions import BENCHMARKS, DATASET_TO_BENCHMARK, FEATURES_TO_BENCHMARK
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
 
@@ -20,8 +20,8 @@ from assets.versions import Versions
     group_name="features",
     kinds={"parquet"},
     description=(
-        "The windows of each split: inputs may reach back into the split before, targets never overlap, none is dropped. "
-        "Validation is cut into `select` (early stopping) and `decide`."
+        "The windows of each split: inputs may reach back into the split before, targets never overlap, none is "
+        "dropped. Validation is cut into `select` (early stopping) and `decide`."
     ),
     check_specs=check_specs("splits", "splits"),
 )

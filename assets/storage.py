@@ -112,7 +112,7 @@ def recover(tmp: Path) -> list[Path]:
     Returns:
         The artifacts brought back.
     """
-    back = []
+    back: list[Path] = []
     if not tmp.is_dir():
         return back
     for note in (tmp / "aside").glob("*.target"):

@@ -1,4 +1,4 @@
-"""Reading and writing the store's tables: Parquet in row groups of one size, so that the bytes depend on the rows alone."""
+"""Reading and writing the store's tables: Parquet in row groups of one size, so that bytes depend on rows alone."""
 
 from __future__ import annotations
 

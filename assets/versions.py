@@ -1,4 +1,4 @@
-"""Versions of artifacts: the hash that DVC gives a file or folder, and the hook by which an asset commits what it made."""
+"""Versions of artifacts: the hash that DVC gives them, and the hook by which an asset commits what it made."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import DATASET_TO_FEATURES, FEATURES
 from assets.lineage import column_lineage
+from assets.partitions import DATASET_TO_FEATURES, FEATURES
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
 
@@ -72,12 +72,12 @@ def _wavelets(work: Work) -> Made:
             )
         )
     kinds = bands(settings.levels)
-    shares = np.stack(frame["energy_share"].to_numpy()).reshape(-1, len(names), len(kinds)).mean(axis=0)
+    shares = np.stack(frame["energy_share"].to_list()).reshape(-1, len(names), len(kinds)).mean(axis=0)
     kept = (
         f"stored, {size:.1f} MiB"
         if stored
         else (
-            f"computed when needed: {size:.0f} MiB is above features.coefficient_budget_mb = {settings.coefficient_budget_mb:g}"
+            f"computed when needed: {size:.0f} MiB is above coefficient_budget_mb = {settings.coefficient_budget_mb:g}"
         )
     )
     return Made(

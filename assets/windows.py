@@ -5,8 +5,8 @@ from typing import Any
 
 import dagster as dg
 
-from assets.partitions import DATASET_TO_FEATURES, FEATURES
 from assets.lineage import column_lineage
+from assets.partitions import DATASET_TO_FEATURES, FEATURES
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
 

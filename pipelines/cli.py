@@ -83,7 +83,7 @@ def run(
 
 @app.command()
 def demo() -> None:
-    """The generated benchmark `demo` with the default stages, to the report; then the leaderboard and the report's path."""
+    """The generated benchmark `demo` with the default stages, to the report; prints the leaderboard."""
     from pipelines.driver import drive
 
     project = Project.find()
@@ -161,11 +161,15 @@ def add(
     timezone: Annotated[str | None, typer.Option(help="IANA zone of a local clock, such as Europe/Berlin.")] = None,
     window: Annotated[int | None, typer.Option(help="Steps the model sees (T).", min=2)] = None,
     horizon: Annotated[int | None, typer.Option(help="Steps it forecasts (H).", min=1)] = None,
+    missing: Annotated[
+        list[str] | None, typer.Option(help="A text that stands for 'no value'; can be given again.")
+    ] = None,
 ) -> None:
     """Take up your own file: writes its short YAML, shows what was understood, and puts it on the default matrix."""
     from pipelines.edit import add_own
 
-    for line in add_own(Project.find(), file, name=name, timezone=timezone, window=window, horizon=horizon):
+    told = {"name": name, "timezone": timezone, "window": window, "horizon": horizon, "missing": tuple(missing or ())}
+    for line in add_own(Project.find(), file, **told):  # type: ignore[arg-type]
         typer.echo(line)
 
 
@@ -182,7 +186,7 @@ def sql(
 
 @app.command()
 def sync() -> None:
-    """After `dvc pull` or an edit of params.yaml: bring dvc.yaml, Dagster's catalog and store/wavecore.duckdb up to date."""
+    """After `dvc pull` or an edit of params.yaml: bring dvc.yaml, Dagster and store/wavecore.duckdb up to date."""
     from pipelines.sync import sync as bring
 
     done = bring(Project.find())
@@ -229,7 +233,9 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 3000) -> None:
     os.chdir(project.root)
     # The server has no login and obeys any page that reaches it, so it listens nowhere but here.
     command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    os.execv(  # noqa: S606
+        sys.executable, [sys.executable, "-m", *command]
+    )
 
 
 def _leaderboard(project: Project, benchmark: str | None) -> list[dict[str, Any]]:

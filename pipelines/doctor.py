@@ -124,7 +124,7 @@ def _data(project: Project) -> Iterator[Finding]:
                 yield Finding("missing", error.problem, error.fix)
                 continue
             if not found:
-                fix = f"put {source.path} into a folder and set WAVECORE_DATA to it; else it is downloaded (sha256 {source.sha256[:12]}…)"
+                fix = f"put {source.path} into a folder and set WAVECORE_DATA to it; else it is downloaded when needed"
                 yield Finding("note", f"dataset {dataset.name}: {source.file} is not on this machine yet", fix)
         elif isinstance(source, OwnSource) and not (project.root / source.path).is_file():
             fix = "put it back, or correct source.path" + ("; the stored copy serves until then" if stored else "")
@@ -147,7 +147,7 @@ def _remote(project: Project) -> Iterator[Finding]:
         where = f"to {', '.join(public)} " if public else ""
         yield Finding(
             "note",
-            f"dataset {dataset.name}: its licence ({dataset.licence.name}) {rule} a push {where}where anyone can read it. "
+            f"dataset {dataset.name}: its licence ({dataset.licence.name}) {rule} a push {where}where anyone reads it. "
             f"{dataset.licence.note}",
             "push it only to a private remote: `dvc push` sends every dataset, `dvc push series@NAME` one",
         )

@@ -26,7 +26,7 @@ from pipelines.steps import KINDS, Step, parameter, step_of, steps_of
 from wavecore.errors import BusyError, StorageError, WavecoreError
 
 _HEADER = """\
-# Written by `wavecore sync` from pipelines/steps.py, params.yaml (`pipeline:`) and data_contracts/. Edit those, not this.
+# Written by `wavecore sync` from pipelines/steps.py, params.yaml and data_contracts/. Edit those, not this.
 """
 ROOT = "dvc.yaml"
 ON_DEMAND = "pipelines/on_demand/dvc.yaml"
@@ -36,6 +36,8 @@ REPORT_CODE = (
     "wavecore/judge",
 )
 _LOCK_WAIT_SECONDS = 120
+# The safe loader; in C where PyYAML was built with it, since the lock files are read often.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def dvc(project: Project, *args: str) -> str:
@@ -78,7 +80,7 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506  a safe loader
     except yaml.YAMLError as error:
         raise StorageError(f"{path}: not valid YAML ({error})", "restore it with `git checkout`") from error
 
@@ -91,11 +93,12 @@ def default_steps(project: Project) -> list[Step]:
 
 def known_steps(project: Project) -> list[Step]:
     """Every step that stands in one of the two files."""
-    found = []
-    for file in (ROOT, ON_DEMAND):
-        for asset, group in (_load(project.root / file).get("stages") or {}).items():
-            for key in group.get("foreach") or {}:
-                found.append((asset, key))
+    found = [
+        (asset, key)
+        for file in (ROOT, ON_DEMAND)
+        for asset, group in (_load(project.root / file).get("stages") or {}).items()
+        for key in group.get("foreach") or {}
+    ]
     return [step for asset, key in found if (step := _step_or_none(project, asset, key)) is not None]
 
 
@@ -201,7 +204,7 @@ def targets(project: Project, steps: Sequence[Step]) -> list[str]:
 
 def recorded(project: Project) -> dict[str, str]:
     """Path → hash of every out that the lock files record."""
-    found = {}
+    found: dict[str, str] = {}
     for file in (ROOT, ON_DEMAND):
         for entry in (_load(project.root / lock_of(file)).get("stages") or {}).values():
             found |= {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
@@ -255,7 +258,7 @@ def require_unchanged(project: Project, step: Step, before: Fingerprint) -> None
     changed = _differences(before, fingerprint(project, step))
     if changed:
         raise StorageError(
-            f"{step.name}: since the run began {'; '.join(changed)}. What the run made does not belong to that, so it was not kept",
+            f"{step.name}: since the run began {'; '.join(changed)}. What it made was not kept",
             f"undo the edit, or run again: wavecore materialize {step.asset} '{step.key}'",
         )
 

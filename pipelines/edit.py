@@ -52,7 +52,14 @@ def ask_for_seed(project: Project, benchmark: str, stage: str, seed: int) -> boo
 
 
 def add_own(
-    project: Project, file: Path, *, name: str | None, timezone: str | None, window: int | None, horizon: int | None
+    project: Project,
+    file: Path,
+    *,
+    name: str | None = None,
+    timezone: str | None = None,
+    window: int | None = None,
+    horizon: int | None = None,
+    missing: tuple[str, ...] = (),
 ) -> list[str]:
     """Take up a user's file: dataset and benchmark YAML, and a place on the default matrix.
 
@@ -65,7 +72,7 @@ def add_own(
     from assets.ingest.sniff import understand, write_yaml
     from pipelines.dvc import write_files
 
-    understood = understand(file, timezone=timezone, window=window, horizon=horizon)
+    understood = understand(file, timezone=timezone, window=window, horizon=horizon, missing=missing, name=name)
     written = write_yaml(understood, name, project.catalog_folder, project.root)
     try:
         project.catalog()
@@ -79,6 +86,13 @@ def add_own(
         benchmarks = document["pipeline"]["benchmarks"]
         if written.name not in benchmarks:
             benchmarks.append(written.name)
+        if understood.levels is not None:  # the window is too short for the default depth
+            at = document
+            for key in ("overrides", "datasets", written.name, "features"):
+                if at.get(key) is None:
+                    at[key] = {}
+                at = at[key]
+            at["levels"] = understood.levels
 
     _edit(project, change)
     write_files(project)

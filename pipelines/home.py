@@ -28,7 +28,7 @@ run_monitoring:
 
 
 def prepare(project: Project) -> None:
-    """Point DAGSTER_HOME at the store and write its settings. A foreign DAGSTER_HOME is not used: lineage belongs here."""
+    """Point DAGSTER_HOME at the store and write its settings. A foreign DAGSTER_HOME is not used."""
     home = project.dagster_home
     path = home / "dagster.yaml"
     if not path.is_file() or path.read_text(encoding="utf-8") != _DAGSTER_YAML:

@@ -16,7 +16,7 @@ class Estimate:
     """The cost of one benchmark × stage on this machine, per seed.
 
     Attributes:
-        step_seconds, test_seconds: measured: one optimizer step; one pass over the test windows (scaled up from a batch).
+        step_seconds, test_seconds: measured: an optimizer step; a pass over the test windows (scaled up).
         steps: as params.yaml sets them.
         minutes: training with all its validations, and the test, if nothing stops early.
         steps_that_fit: into the minutes asked about, with validations and test; None if not asked.

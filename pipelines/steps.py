@@ -1,7 +1,7 @@
 """The steps of the data's way as DVC stages: what each reads, which parameters it depends on, what it writes.
 
-Written once, here: `dvc.yaml` is generated from it, the fingerprint that guards every commit is computed from it, and the
-driver walks it in order.
+Written once, here: `dvc.yaml` is generated from it, the fingerprint that guards every commit is computed from it,
+and the driver walks it in order.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/judge",
             f"{_SUITES}/evaluation.json",
         ),
-        params=("judge", "features.wavelet", "features.levels"),
+        params=("judge",),
         outs=("results/${item.benchmark}/${item.stage}", "store/evaluations/${item.benchmark}/${item.stage}"),
     ),
 )

@@ -1,4 +1,4 @@
-"""After `dvc pull` or an edit: the generated DVC files, Dagster's catalog and the DuckDB file brought up to what lies there."""
+"""After `dvc pull` or an edit: the generated DVC files, Dagster and the DuckDB file brought up to what is there."""
 
 from __future__ import annotations
 

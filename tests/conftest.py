@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,9 @@ def environment(root: Path, **more: str) -> dict[str, str]:
     return kept | {"WAVECORE_ROOT": str(root), "PYTHONPATH": str(root), "PATH": path, "PYTHONUNBUFFERED": "1", **more}
 
 
-def run(root: Path, *command: str, check: bool = True, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+def run(
+    root: Path, *command: str, check: bool = True, timeout: float = 300, **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command in `root`; a failure shows all that it printed."""
     done = subprocess.run(
         command, cwd=root, env=environment(root, **env), capture_output=True, text=True, timeout=timeout
@@ -76,7 +78,7 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project_copy(finished_project: Path, tmp_path: Path) -> Iterator[Callable[[], Path]]:
+def project_copy(finished_project: Path, tmp_path: Path) -> Callable[[], Path]:
     """Makes copies of the finished project (store, DVC cache and all) that a test may change."""
 
     def copy(name: str = "copy") -> Path:
@@ -84,4 +86,4 @@ def project_copy(finished_project: Path, tmp_path: Path) -> Iterator[Callable[[]
         shutil.copytree(finished_project, root, symlinks=True, ignore=shutil.ignore_patterns("dagster", "__pycache__"))
         return root
 
-    yield copy
+    return copy

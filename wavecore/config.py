@@ -24,7 +24,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
     """Build the frozen dataclass `cls` from `mapping`, strictly.
 
     Args:
-        cls: a dataclass; nested dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]` and plain types are understood.
+        cls: a dataclass; nested dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]` plain types are understood.
         mapping: what YAML gave.
         where: the name of the file and key path, for messages ("params.yaml: train").
 
@@ -180,7 +180,7 @@ class FeatureSettings:
         levels: depth of the decomposition: J gives the bands A_J, D_J … D_1.
         burst_threshold: a burst is where the finest details exceed this many robust standard deviations.
         lags: how many autocorrelation peaks are kept per window.
-        coefficient_budget_mb: coefficients are stored up to this size, above it computed when needed by the same function.
+        coefficient_budget_mb: coefficients are stored up to this size, above it computed when needed.
         memory_mb: bound on the working memory of one streaming chunk.
     """
 
@@ -256,7 +256,9 @@ class JudgeSettings:
         select_share: the first share of validation, for early stopping (`select`); the rest is `decide`.
         alpha: significance level of the comparison table.
         bootstrap: replicates of the block bootstrap.
-        sample_windows: test windows whose forecasts are drawn in the report.
+        sample_windows: test windows whose forecasts are kept and drawn in the report.
+        wavelet, levels: of the error per scale; a short filter, since a horizon is short. At most as many levels as the
+            horizon allows.
     """
 
     batch_windows: int = 64
@@ -264,6 +266,8 @@ class JudgeSettings:
     alpha: float = 0.05
     bootstrap: int = 1000
     sample_windows: int = 3
+    wavelet: str = "db2"
+    levels: int = 4
 
     def __post_init__(self) -> None:
         _need(self.batch_windows >= 1, "batch_windows: must be 1 or more")
@@ -271,6 +275,7 @@ class JudgeSettings:
         _need(0 < self.alpha < 1, "alpha: must lie between 0 and 1")
         _need(self.bootstrap >= 100, "bootstrap: must be 100 or more")
         _need(self.sample_windows >= 1, "sample_windows: must be 1 or more")
+        _need(self.levels >= 1, "levels: must be 1 or more")
 
 
 @dataclass(frozen=True)

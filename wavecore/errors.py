@@ -20,7 +20,7 @@ class WavecoreError(Exception):
 
 
 class SettingsError(WavecoreError):
-    """A key of params.yaml or of a dataset or benchmark YAML is unknown, misspelled, ill-typed or contradicts another."""
+    """A key of params.yaml or of a dataset or benchmark YAML is unknown, ill-typed or contradicts another."""
 
 
 class DataError(WavecoreError):

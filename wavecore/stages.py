@@ -1,4 +1,4 @@
-"""The ladder: which stages there are, what each is, and which stands below which. The only place that knows the order."""
+"""The ladder: which stages there are, what each is, and which stands below which. Only this knows the order."""
 
 from __future__ import annotations
 
