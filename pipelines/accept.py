@@ -28,7 +28,9 @@ def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any])
                 reasons.append(change)
                 continue
             for path, how in change.get("changed deps", {}).items():
-                if not (path.startswith(("wavecore", "assets")) and how == "modified"):
+                if isinstance(how, dict):
+                    reasons += [f"{path}: {key} is {state}" for key, state in how.items()]
+                elif not (path.startswith(("wavecore", "assets")) and how == "modified"):
                     reasons.append(f"{path}: {how}")
             reasons += [f"{path}: {how}" for path, how in change.get("changed outs", {}).items()]
         if step is None or reasons:
@@ -75,7 +77,7 @@ def accept(project: Project, because: str) -> list[str]:
             "code": sorted(map(list, code)),
         },
     )
-    dvc(project, "commit", "-q", "-f", *targets(project, fine))
+    dvc(project, "commit", "-f", *targets(project, fine))
     return [s.name for s in fine]
 
 

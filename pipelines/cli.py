@@ -174,6 +174,47 @@ def add(
 
 
 @app.command()
+def promote(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    stage: Annotated[str | None, typer.Option("--stage", "-s", help="The stage to promote.")] = None,
+    seed: Annotated[int, typer.Option(help="Which of its seeds.", min=0)] = 0,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Point to the champion before this one instead.")
+    ] = False,
+) -> None:
+    """Copy a trained model into the registry, where nothing changes it, and make it the benchmark's champion."""
+    from assets import registry
+    from pipelines.dvc import commit_registry
+
+    project = Project.find()
+    name = project.catalog().benchmark(benchmark).name
+    if rollback == (stage is not None):
+        raise WavecoreError("promote: give either --stage or --rollback", f"wavecore promote -b {name} --stage dlinear")
+    found = registry.promote(project, name, stage, seed) if stage else registry.roll_back(project, name)
+    commit_registry(project)
+    typer.echo(f"champion of {name}: {found.stage} seed {found.seed} ({found.entry})")
+
+
+@app.command()
+def champion(benchmark: BenchmarkOption = None, as_json: Json = False) -> None:
+    """Which model serves which benchmark; every entry is read back and verified."""
+    from assets import registry
+
+    project = Project.find()
+    catalog = project.catalog()
+    names = [catalog.benchmark(benchmark).name] if benchmark else list(catalog.benchmarks)
+    rows = []
+    for name in names:
+        found = registry.champion(project, name)
+        if found is not None:
+            registry.verify(project, name, found.entry)
+            rows.append({"benchmark": name, "stage": found.stage, "seed": found.seed, "entry": found.entry})
+    if not rows and not as_json:
+        typer.echo("no champion yet: wavecore promote --benchmark B --stage S")
+    _show(rows, as_json)
+
+
+@app.command()
 def sql(
     text: Annotated[str, typer.Argument(help='Such as "select stage, avg(mse) from evaluation group by 1".')],
     as_json: Json = False,

@@ -140,8 +140,8 @@ def _in_process(
             asset_selection=selection,
             partition_key=partition,
             instance=instance,
-            # Dagster's own events stay in its log; the console is for the user.
-            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            # Dagster's own events stay in its log; the console is for the user, who is told of an error once, by `main`.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={PROCESS_TAG: owner(), **tags},
             raise_on_error=True,
         )

@@ -30,6 +30,7 @@ _HEADER = """\
 """
 ROOT = "dvc.yaml"
 ON_DEMAND = "pipelines/on_demand/dvc.yaml"
+REGISTRY = "store/registry"
 REPORT_CODE = (
     *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
     *(f"assets/{name}.py" for name in ("drawing", "figures", "lineage", "lineage_graph", "results")),
@@ -112,6 +113,10 @@ def _step_or_none(project: Project, asset: str, key: str) -> Step | None:
         return None
 
 
+def _has_registry(project: Project) -> bool:
+    return REGISTRY in recorded(project) or (project.root / REGISTRY).is_dir()
+
+
 def _content(project: Project, steps: Sequence[Step], file: str) -> str:
     up = "/".join([".."] * file.count("/"))
     stages: dict[str, Any] = {}
@@ -140,6 +145,10 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
     if file == ROOT:
         report_deps = [*REPORT_CODE, *results]
         stages["report"] = {"cmd": "wavecore materialize report", "deps": report_deps, "params": ["judge"]}
+    elif _has_registry(project):
+        # Frozen: entries are made by promotion, never by `dvc repro`.
+        outs = [{REGISTRY: {"persist": True}}]
+        stages["registry"] = {"wdir": up, "cmd": "wavecore champion", "frozen": True, "outs": outs}
     prefix = f"{up}/" if up else ""
     if results:
         document["metrics"] = [f"{prefix}{out}/metrics.json" for out in results]
@@ -174,7 +183,7 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
         locked |= _load(project.root / lock_of(file)).get("stages") or {}
     changed = False
     for file, steps in wanted.items():
-        text = _content(project, steps, file) if steps else None
+        text = _content(project, steps, file) if steps or _has_registry(project) else None
         path = project.root / file
         if text is None:
             if path.exists():
@@ -185,7 +194,7 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
             changed = True
-        own = {s.name for s in steps} | ({"report"} if file == ROOT else set())
+        own = {s.name for s in steps} | ({"report"} if file == ROOT else {"registry"})
         entries = {name: entry for name, entry in locked.items() if name in own}
         lock_path = project.root / lock_of(file)
         if entries != (_load(lock_path).get("stages") or {}):
@@ -291,11 +300,17 @@ def commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[s
         if lock.is_file():
             project.runs.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(lock, _lock_before(project, file))
-    dvc(project, "commit", "-q", "-f", *targets(project, [step]))
+    dvc(project, "commit", "-f", *targets(project, [step]))
     known = recorded(project)
     for path, value in zip(step.outs, hashes, strict=True):
         if known.get(path) != value:
             raise StorageError(f"{path}: DVC records {known.get(path)}, the run made {value}", "look at `dvc status`")
+
+
+def commit_registry(project: Project) -> None:
+    """Track the registry of promoted models as a whole."""
+    write_files(project)
+    dvc(project, "commit", "-f", f"{ON_DEMAND}:registry")
 
 
 def _lock_before(project: Project, file: str) -> Path:
@@ -345,5 +360,7 @@ class DvcVersions(Versions):
         """The report itself is hashed nowhere; its stage tells `dvc repro` whether it must be made again."""
         results = [out for s in default_steps(project) for out in s.outs if out.startswith("results/")]
         known = recorded(project)
-        if not os.environ.get("DVC_STAGE") and all(known.get(r) == dvc_hash(project.root / r) for r in results):
-            dvc(project, "commit", "-q", "-f", "report")
+        # Where the default matrix was never run, there is nothing that its report could follow from.
+        whole = all(r in known and known[r] == dvc_hash(project.root / r) for r in results)
+        if whole and not os.environ.get("DVC_STAGE"):
+            dvc(project, "commit", "-f", "report")

@@ -114,6 +114,7 @@ KINDS: tuple[Kind, ...] = (
         deps=(
             _SERIES,
             _SPLITS,
+            _DATASET,  # the season
             _BENCHMARK,
             "assets/model.py",
             "assets/training.py",
@@ -122,7 +123,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/learn",
             "wavecore/stages.py",
         ),
-        params=("train", "pipeline.seeds", "stages.${item.stage}", "${item.override}"),
+        params=("${item.train}", "${item.seeds}", "stages.${item.stage}", "${item.override}"),
         outs=(_MODEL,),
     ),
     Kind(
@@ -155,7 +156,7 @@ class Step:
     Attributes:
         asset: as in Kind.
         key: the partition: `demo`, `demo.T168` or, for a model or evaluation, `demo|dlinear`.
-        item: dataset, features, benchmark, stage, override: those that apply.
+        item: dataset, features, benchmark, stage and names of parameters: those that apply.
     """
 
     asset: str
@@ -213,13 +214,22 @@ def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
 
 def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
     """model and evaluation of one benchmark × stage."""
-    name = get_stage(stage).name
+    chosen = get_stage(stage)
+    name = chosen.name
     params = project.params()
     if name not in (params.get("stages") or {}):
         raise SettingsError(f"params.yaml: stages: there is no key {name!r}", f"add `{name}: {{}}` below `stages:`")
     own = ((params.get("overrides") or {}).get("benchmarks") or {}).get(benchmark.name) or {}
     override = f"overrides.benchmarks.{benchmark.name}.{name}" if name in own else f"stages.{name}"
-    item = (("dataset", benchmark.dataset), ("benchmark", benchmark.name), ("stage", name), ("override", override))
+    item = (
+        ("dataset", benchmark.dataset),
+        ("benchmark", benchmark.name),
+        ("stage", name),
+        ("override", override),
+        # A stage without weights follows from no training setting but the threads that its manifest names.
+        ("train", "train" if chosen.trained else "train.threads"),
+        ("seeds", "pipeline.seeds" if chosen.seeded else "train.threads"),
+    )
     return [Step(a, f"{benchmark.name}|{name}", item) for a in ("model", "evaluation")]
 
 

@@ -104,8 +104,9 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
                 raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number") from None
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number")
-        if math.isnan(value):
-            raise SettingsError(f"{where}: not a number", "write a number")
+        # An item of a list may be infinite (a sentinel); a setting may not.
+        if math.isnan(value) or (math.isinf(value) and not where.endswith("]")):
+            raise SettingsError(f"{where}: {value} is not a finite number", "write a number")
         return float(value)
     if hint is int:
         if isinstance(value, bool) or not isinstance(value, int):

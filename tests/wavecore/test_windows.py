@@ -62,6 +62,12 @@ def test_missing_targets_are_masked_and_leading_gaps_are_the_train_mean() -> Non
     assert (~batch.mask).nonzero().tolist() == [[1, 2, 1]]
 
 
+def test_origins_may_be_a_view_that_torch_does_not_take() -> None:
+    rows = np.arange(8, 57)
+    rows.flags.writeable = False
+    assert some_data().batch(rows[::-3]).origin.tolist() == list(range(56, 7, -3))
+
+
 @pytest.mark.parametrize("origin", [-1, 0, 7, 57, 60, 10**9])
 def test_an_origin_out_of_range_is_named(origin: int) -> None:
     with pytest.raises(DataError, match=f"origin {origin} is out of range.*origins 8 to 56") as caught:

@@ -64,7 +64,13 @@ class Borders:
 
 
 def borders_from(
-    spec: Mapping[str, Any], n: int, step: str, window: int, horizon: int, select_share: float, where: str
+    spec: Mapping[str, Any],
+    n: int,
+    step: str,
+    window: int,
+    horizon: int,
+    select_share: float = 0.5,
+    where: str = "splits",
 ) -> Borders:
     """Turn what a dataset's YAML says about splits into row ranges.
 

@@ -151,7 +151,8 @@ class WindowData:
         Raises:
             DataError: an origin whose inputs or targets lie outside the data; the message names it.
         """
-        rows = torch.as_tensor(origins)
+        # A copy: torch takes neither a reversed view nor, without a warning, a read-only array.
+        rows = torch.from_numpy(np.array(origins)) if isinstance(origins, np.ndarray) else torch.as_tensor(origins)
         if rows.ndim != 1 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
             raise ValueError(f"origins: expected whole numbers [B], got {rows.dtype} {tuple(rows.shape)}")
         rows = rows.to(device=self.values.device, dtype=torch.int64)
