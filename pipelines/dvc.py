@@ -13,11 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from assets.project import Project
 from assets.storage import write_text
@@ -165,6 +167,15 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
     return _HEADER + yaml.safe_dump(document, sort_keys=False, width=200, allow_unicode=True)
 
 
+@contextmanager
+def _alone(project: Project) -> Iterator[None]:
+    """One process at a time reads, changes and commits the pipeline files; within a process it may be nested."""
+    folder = project.store / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "pipeline.lock", timeout=_LOCK_WAIT_SECONDS, is_singleton=True):
+        yield
+
+
 def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
     """Bring both files up to date with params.yaml and the catalog, and take `also` up into the one on demand.
 
@@ -173,6 +184,11 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
     Returns:
         Whether anything changed.
     """
+    with _alone(project):
+        return _write_files(project, also)
+
+
+def _write_files(project: Project, also: Iterable[Step]) -> bool:
     default = default_steps(project)
     names = {s.name for s in default}
     demand = {s.name: s for s in (*known_steps(project), *also) if s.name not in names}
@@ -281,6 +297,11 @@ def commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[s
     Raises:
         StorageError: one of that does not hold. Nothing is committed.
     """
+    with _alone(project):
+        _commit(project, step, before, hashes)
+
+
+def _commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[str]) -> None:
     require_unchanged(project, step, before)
     known = recorded(project)
     makers = {out: s for s in known_steps(project) for out in s.outs}
@@ -309,8 +330,9 @@ def commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[s
 
 def commit_registry(project: Project) -> None:
     """Track the registry of promoted models as a whole."""
-    write_files(project)
-    dvc(project, "commit", "-f", f"{ON_DEMAND}:registry")
+    with _alone(project):
+        write_files(project)
+        dvc(project, "commit", "-f", f"{ON_DEMAND}:registry")
 
 
 def _lock_before(project: Project, file: str) -> Path:

@@ -73,6 +73,7 @@ KINDS: tuple[Kind, ...] = (
         deps=(
             _SERIES,
             _WINDOWS,
+            _DATASET,  # the train rows
             "assets/wavelets.py",
             "assets/tables.py",
             "wavecore/series",
@@ -132,6 +133,8 @@ KINDS: tuple[Kind, ...] = (
             _MODEL,
             _SERIES,
             _SPLITS,
+            _DATASET,
+            _BENCHMARK,
             "assets/evaluation.py",
             "assets/training.py",
             "wavecore/series",
@@ -140,7 +143,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/judge",
             f"{_SUITES}/evaluation.json",
         ),
-        params=("judge",),
+        params=("judge", "train.threads"),
         outs=("results/${item.benchmark}/${item.stage}", "store/evaluations/${item.benchmark}/${item.stage}"),
     ),
 )
