@@ -89,7 +89,9 @@ def test_an_edited_yaml_invalidates_what_follows_from_it(mine: Path) -> None:
     before = artifacts(mine)
     edit(mine / "data_contracts/datasets/tiny.yaml", "season: 24", "season: 12")
     said = fine(mine, "run")
-    assert {"series tiny", "splits tiny", "model tiny|seasonal_naive", "evaluation tiny|seasonal_naive"} <= set(said.steps)
+    assert {"series tiny", "splits tiny", "model tiny|seasonal_naive", "evaluation tiny|seasonal_naive"} <= set(
+        said.steps
+    )
     # What came out the same stops there.
     assert not any(step.startswith(("wavelet", "prompt")) for step in said.steps)
     after = artifacts(mine)
