@@ -50,7 +50,9 @@ def alive(owner: str) -> bool:
     """Whether the process written as `<pid>-<start second>` still runs."""
     pid, _, started = owner.partition("-")
     try:
-        return abs(int(psutil.Process(int(pid)).create_time()) - int(started)) <= 1
+        process = psutil.Process(int(pid))
+        # A killed process that nobody has waited for yet still has an id, and does nothing any more.
+        return abs(int(process.create_time()) - int(started)) <= 1 and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.NoSuchProcess, ValueError):
         return False
 

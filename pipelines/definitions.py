@@ -35,5 +35,4 @@ defs = dg.Definitions(
     resources={"versions": DvcVersions()},
     # One process per run: a process per step would import torch anew each time.
     executor=dg.in_process_executor,
-    loggers={"console": dg.colored_console_logger.configured({"log_level": "WARNING"})},
 )

@@ -191,12 +191,14 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
 def _write_files(project: Project, also: Iterable[Step]) -> bool:
     default = default_steps(project)
     names = {s.name for s in default}
-    demand = {s.name: s for s in (*known_steps(project), *also) if s.name not in names}
-    # Deduplicated by name: an item whose override key came or went replaces its older self.
-    wanted = {ROOT: default, ON_DEMAND: list(demand.values())}
     locked: dict[str, Any] = {}
-    for file in wanted:
+    for file in (ROOT, ON_DEMAND):
         locked |= _load(project.root / lock_of(file)).get("stages") or {}
+    # What left the default matrix before it was ever run here leaves the files.
+    ever_run = [s for s in known_steps(project) if s.name in locked]
+    # Deduplicated by name: an item whose override key came or went replaces its older self.
+    demand = {s.name: s for s in (*ever_run, *also) if s.name not in names}
+    wanted = {ROOT: default, ON_DEMAND: list(demand.values())}
     changed = False
     for file, steps in wanted.items():
         text = _content(project, steps, file) if steps or _has_registry(project) else None

@@ -26,6 +26,14 @@ run_monitoring:
   start_timeout_seconds: 180
 """
 
+# Runs on their way. Those still in the queue carry no process id and are left alone.
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 
 def prepare(project: Project) -> None:
     """Point DAGSTER_HOME at the store and write its settings. A foreign DAGSTER_HOME is not used."""
@@ -58,8 +66,7 @@ def clear(project: Project) -> list[str]:
 def fail_orphans(instance: dg.DagsterInstance) -> list[str]:
     """Mark runs as failed whose process is gone; they would stay 'started' for ever. Returns their ids."""
     gone = []
-    running = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
-    for record in instance.get_run_records(running):
+    for record in instance.get_run_records(dg.RunsFilter(statuses=_UNFINISHED)):
         process = record.dagster_run.tags.get(PROCESS_TAG)
         if process is not None and not alive(process):
             instance.report_run_failed(record.dagster_run, "its process is gone (killed, or the machine was restarted)")

@@ -10,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from conftest import CHECKOUT, environment
-from dagster import AssetKey, AssetKeyPartitionKey
+from dagster import AssetKey
+from dagster._core.definitions.events import AssetKeyPartitionKey
 from inside import artifacts, copied, edit, entered, up_to_date
 
 from data_contracts.contracts import rules
