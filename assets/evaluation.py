@@ -15,11 +15,15 @@ from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.config import FeatureSettings
+from wavecore.errors import StorageError
 from wavecore.stages import get as get_stage
 
 METRICS = "metrics.json"
 LOSSES = "losses.json"
 FORECASTS = "forecasts.parquet"
+MANIFEST = "manifest.json"
+# Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
+JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
 
 
 @dg.asset(
@@ -52,7 +56,10 @@ def _evaluation(work: Work) -> Made:
     models, results = work.project.models(benchmark, stage), work.outs[0]
     code = code_hash(JUDGE_ROOMS, work.project.root)
     scored, contracts = [], []
-    for seed in [s for s in seeds_in(models) if s in wanted]:
+    judged = [s for s in seeds_in(models) if s in wanted]
+    if not judged:
+        raise StorageError(f"{models}: there is no model to judge", f"wavecore materialize model '{work.key}'")
+    for seed in judged:
         identity = _identity(ground, seed_folder(models, seed), code)
         keep = [s for s in seeds_in(results) if s in wanted and s != seed]
         if not _stands(work, seed_folder(results, seed), seed_folder(work.outs[1], seed), identity):
@@ -70,7 +77,7 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
     from wavecore.learn.checkpoint import read_manifest
     from wavecore.learn.manifest import hash_of
 
-    judge = dataclasses.asdict(ground.settings.judge)
+    judge = {k: v for k, v in dataclasses.asdict(ground.settings.judge).items() if k in JUDGE_KEYS}
     return {
         "model": read_manifest(model)["manifest_hash"],
         "data_hash": ground.data_hash,
@@ -82,9 +89,12 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
 def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]) -> bool:
     from assets.accepted import equal_code
 
-    if not (results / "manifest.json").is_file() or not (forecasts / FORECASTS).is_file():
+    paths = [results / MANIFEST, forecasts / MANIFEST]
+    if not all(path.is_file() for path in (*paths, results / METRICS, forecasts / FORECASTS)):
         return False
-    found = read_json(results / "manifest.json")
+    found, beside = (read_json(path) for path in paths)
+    if found != beside:
+        return False  # a run ended between the two
     same = {k: v for k, v in found.items() if k != "code_hash"} == {
         k: v for k, v in identity.items() if k != "code_hash"
     }
@@ -99,14 +109,16 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from assets.model import timing_file
     from assets.training import make_model
     from data_contracts.contracts import validate
-    from wavecore.judge.metrics import Judge, long_rows, seasonal_scale
+    from wavecore.judge.metrics import Judge, long_rows, origin_losses, seasonal_scale
     from wavecore.learn.checkpoint import load_model
-    from wavecore.learn.device import threads
+    from wavecore.learn.device import place_of, threads
     from wavecore.learn.forecast import forecast
     from wavecore.series.splits import origins
 
     benchmark, stage = work.key.split("|")
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), make_model)
+    # In float32 on the device that trains; sums are in float64 (the judge).
+    loaded.model.to(place_of(ground.settings.train_of(benchmark, stage)).device)
     windows, arrays = ground.windows, ground.arrays
     test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
     judge = Judge(
@@ -134,11 +146,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     result = judge.result()
     rows = long_rows(result, benchmark, stage, seed, "test")
     columns = ("metric", "group", "key", "value", "n")
-    losses = {
-        "origin": result.origins.tolist(),
-        "mse": [_short(v) for v in result.origin_mse],
-        "mae": [_short(v) for v in result.origin_mae],
-    }
+    losses = origin_losses(result)
     contract = work.require(
         validate(
             "evaluation",
@@ -153,16 +161,14 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     )
     from assets.tables import write_parquet
 
-    with work.folder(work.outs[1]) as folder:
-        for other in keep:
-            shutil.copytree(seed_folder(work.outs[1], other), seed_folder(folder, other))
-        own = seed_folder(folder, seed)
-        own.mkdir()
-        write_parquet(own / FORECASTS, kept)
-    with work.folder(work.outs[0]) as folder:
-        for other in keep:
-            shutil.copytree(seed_folder(work.outs[0], other), seed_folder(folder, other))
-        own = seed_folder(folder, seed)
+    with work.folders() as folders:
+        for target, folder in zip(work.outs, folders, strict=True):
+            for other in keep:
+                shutil.copytree(seed_folder(target, other), seed_folder(folder, other))
+            seed_folder(folder, seed).mkdir()
+            write_text(seed_folder(folder, seed) / MANIFEST, to_json(identity))
+        write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
+        own = seed_folder(folders[0], seed)
         long = {
             "benchmark": benchmark,
             "stage": stage,
@@ -173,18 +179,11 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         }
         write_text(own / METRICS, _rows_json(long))
         write_text(own / LOSSES, _rows_json(losses))
-        write_text(own / "manifest.json", to_json(identity))
-        _summaries(folder)
+        _summaries(folders[0])
     path = timing_file(work.project, benchmark, stage, seed)
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
     return contract
-
-
-def _short(value: float) -> float | None:
-    from wavecore.judge.metrics import rounded
-
-    return rounded(value)
 
 
 def _sample(ground: Any, origin: int, ahead: Any, truth: Any, mask: Any) -> dict[str, Any]:
@@ -231,8 +230,8 @@ def _summaries(folder: Path) -> None:
     steps: dict[int, list[tuple[float, float]]] = {}
     for seed in seeds_in(folder):
         long = read_json(seed_folder(folder, seed) / METRICS)
-        summary[f"seed={seed}"] = {
-            name: metric(long, name) for name in ("mse", "mae", "mase", "n_series", "n_windows", "n_origins_unscored")
+        summary[f"seed={seed}"] = {name: metric(long, name) for name in ("mse", "mae", "mase")} | {
+            name: int(metric(long, name) or 0) for name in ("n_series", "n_windows", "n_origins_unscored")
         }
         for m, group, key, value, _ in long["rows"]:
             if group == "step" and m == "mse" and value is not None:
@@ -248,12 +247,11 @@ def _summaries(folder: Path) -> None:
 
 def _rewrite(work: Work, seeds: list[int]) -> None:
     """Drop the seeds that params.yaml no longer asks for."""
-    for target, summarize in ((work.outs[1], False), (work.outs[0], True)):
-        with work.folder(target) as folder:
+    with work.folders() as folders:
+        for target, folder in zip(work.outs, folders, strict=True):
             for seed in seeds:
                 shutil.copytree(seed_folder(target, seed), seed_folder(folder, seed))
-            if summarize:
-                _summaries(folder)
+        _summaries(folders[0])
 
 
 def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int], contracts: list[Any]) -> Made:

@@ -48,7 +48,6 @@ __all__ = [
     "forecasts",
     "intervals",
     "series_overview",
-    "training_curve",
     "training_curves",
 ]
 
@@ -148,13 +147,6 @@ def forecasts(windows: Sequence[Forecast], stages: Sequence[str], unit: str = ""
                 axis.set_ylabel(unit)
         legend(figure, axes[0])
         return finished(figure)
-
-
-def training_curve(
-    step: np.ndarray, loss: np.ndarray, select: np.ndarray, best_step: int, title: str = "", metric: str = "error"
-) -> Drawing:
-    """Loss of the training batches and error on `select` per validation, the kept step marked: [k] each."""
-    return _curves([(np.asarray(step), np.asarray(loss), np.asarray(select), best_step)], title, metric)
 
 
 def training_curves(

@@ -38,6 +38,7 @@ COLUMNS: dict[str, dict[str, Sources]] = {
         "split": [("series", "timestamp")],
         "window": [("windows", "window")],
         "origin": [("windows", "origin")],
+        "target_end": [("windows", "origin")],
     },
     "model": {"weights": [("series", "value"), ("splits", "origin")]},
     "evaluation": {
@@ -50,6 +51,11 @@ COLUMNS: dict[str, dict[str, Sources]] = {
 EDGES: tuple[tuple[str, str], ...] = (
     ("raw_series", "series"),
     ("series", "windows"),
+    ("series", "wavelet_coefficients"),
+    ("series", "splits"),
+    ("series", "model"),
+    ("series", "evaluation"),
+    ("splits", "evaluation"),
     ("windows", "wavelet_coefficients"),
     ("windows", "prompt_statistics"),
     ("wavelet_coefficients", "prompt_statistics"),

@@ -55,59 +55,82 @@ def model(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions
 
 
 def _model(work: Work) -> Made:
-    from assets.training import TRAIN_ROOMS, Ground, wanted_seeds
-    from wavecore.learn.manifest import code_hash
+    from assets.training import Ground, wanted_seeds
+    from wavecore.learn.checkpoint import discard_resume
 
     benchmark, stage = work.key.split("|")
     ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
     wanted = wanted_seeds(ground.settings, benchmark, chosen)
     only = work.context.run.tags.get(SEED)
-    due = [s for s in wanted if only is None or not chosen.seeded or s == int(only)]
-    code = code_hash(TRAIN_ROOMS, work.project.root)
     target, notes, trained = work.outs[0], [], []
-    for seed in due:
-        if _stands(work, seed_folder(target, seed), ground.config(chosen, seed), ground.data_hash, code):
-            continue
-        with compute_lock(work.project, work.context.log.info):
-            notes += _train(work, ground, chosen, seed, keep=[s for s in seeds_in(target) if s in wanted and s != seed])
-        trained.append(seed)
-    stale = [s for s in seeds_in(target) if s not in wanted]
-    if stale:
+    # Where each seed's model lies: in the artifact already, or finished by a run that was killed before it could swap.
+    places: dict[int, Path] = {}
+    for seed in wanted:
+        due = only is None or not chosen.seeded or seed == int(only)
+        finished = work.project.resume(benchmark, stage, seed) / "finished"
+        expected = _expected(work, ground, chosen, seed)
+        standing = next((p for p in (seed_folder(target, seed), finished) if _stands(work, p, expected)), None)
+        if standing is None and due:
+            with compute_lock(work.project, work.context.log.info):
+                notes += _train(work, ground, chosen, seed, finished)
+            trained.append(seed)
+            standing = finished
+        if standing is not None:
+            places[seed] = standing
+    missing = [seed for seed in wanted if seed not in places]
+    # A seed that was not asked for now stays as it was, though it may be out of date; then nothing is committed.
+    kept = places | {s: seed_folder(target, s) for s in missing if seed_folder(target, s).is_dir()}
+    if kept != {s: seed_folder(target, s) for s in seeds_in(target)}:
         with work.folder() as folder:
-            _copy_seeds(target, folder, [s for s in seeds_in(target) if s in wanted])
-    missing = [s for s in wanted if s not in seeds_in(target)]
+            for seed, place in kept.items():
+                shutil.copytree(place, seed_folder(folder, seed))
+    for seed in places:
+        discard_resume(work.project.resume(benchmark, stage, seed) / "run")
+        shutil.rmtree(work.project.resume(benchmark, stage, seed), ignore_errors=True)
     return _report(work, ground, chosen, trained, missing, notes)
 
 
-def _stands(work: Work, folder: Path, config: dict[str, Any], data_hash: str, code: str) -> bool:
-    """Whether the seed's model was made from just this config, data and code, and is whole."""
+def _expected(work: Work, ground: Any, stage: Stage, seed: int) -> dict[str, Any]:
+    """What a model's manifest must say to be the one that a training now would end with; known before it starts."""
+    from assets.training import TRAIN_ROOMS
+    from wavecore.learn.device import place_of
+    from wavecore.learn.manifest import code_hash, hash_of, versions
+
+    settings = ground.train_settings(stage)
+    place = place_of(settings)
+    return {
+        "config_hash": hash_of(ground.config(stage, seed)),
+        "data_hash": ground.data_hash,
+        "code_hash": code_hash(TRAIN_ROOMS, work.project.root),
+        "seed": seed,
+        "threads": settings.threads if stage.trained else 1,
+        "device": place.device if stage.trained else "cpu",
+        "dtype": place.precision if stage.trained else "float32",
+        "versions": versions(),
+    }
+
+
+def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
+    """Whether the folder holds the model that `expected` describes, every file whole."""
     from assets.accepted import equal_code
-    from wavecore.learn.checkpoint import read_manifest
-    from wavecore.learn.manifest import hash_of
+    from assets.training import make_model
+    from wavecore.learn.checkpoint import load_model
 
     if not folder.is_dir():
         return False
     try:
-        found = read_manifest(folder)
+        found = load_model(folder, make_model).manifest
     except StorageError as error:
         work.context.log.warning(f"{error}; it is trained again")
         return False
-    return (
-        found["config_hash"] == hash_of(config)
-        and found["data_hash"] == data_hash
-        and equal_code(work.project, found["code_hash"], code)
-    )
+    same = all(found.get(key) == value for key, value in expected.items() if key != "code_hash")
+    return same and equal_code(work.project, found["code_hash"], expected["code_hash"])
 
 
-def _copy_seeds(source: Path, folder: Path, seeds: list[int]) -> None:
-    for seed in seeds:
-        shutil.copytree(seed_folder(source, seed), seed_folder(folder, seed))
-
-
-def _train(work: Work, ground: Any, stage: Stage, seed: int, keep: list[int]) -> list[str]:
+def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:
+    """Train one seed and save it as `finished`, outside the artifact. Returns what a user should know."""
     from assets.training import TRAIN_ROOMS
-    from wavecore.learn.checkpoint import discard_resume, save_model
-    from wavecore.learn.device import place_of
+    from wavecore.learn.checkpoint import save_model
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
     from wavecore.model.build import build
@@ -115,40 +138,44 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, keep: list[int]) ->
     where = f"{ground.benchmark.name} {stage.name} seed {seed}"
     config, settings = ground.config(stage, seed), ground.train_settings(stage)
     module = build(stage, ground.geometry, ground.settings, ground.benchmark.name, seed)
-    identity: dict[str, Any] = {
-        "config": config,
-        "data_hash": ground.data_hash,
-        "rooms": list(TRAIN_ROOMS),
-        "seed": seed,
-        "threads": settings.threads,
-        "root": work.project.root,
-    }
+    expected = _expected(work, ground, stage, seed)
+    curve: list[dict[str, Any]] = []
     notes: list[str] = []
-    if not stage.trained:
-        place_name, dtype, curve, steps, best = "cpu", "float32", [], 0, 0
-    else:
+    steps = best = 0
+    if stage.trained:
         _guard(work, module, ground, settings, where)
-        place = place_of(settings)
-        place_name, dtype = place.device, place.precision
-        resume = work.project.resume(ground.benchmark.name, stage.name, seed)
-        run = manifest(module, **identity, dtype=dtype, device=place_name, steps=0, best_step=0)
-        run_hash = hash_of({k: v for k, v in run.items() if k not in ("weights_sha256", "steps", "best_step")})
-        began = time.monotonic()
-        done = train(
-            module, ground.windows, ground.borders, settings, seed, resume, run_hash, progress=True, where=where
-        )
-        _note_seconds(
-            work, ground.benchmark.name, stage.name, seed, time.monotonic() - began, done.resumed_from, place_name
-        )
+        began, resume = time.monotonic(), finished.parent / "run"
+        with work.check("loss_finite"):
+            done = train(
+                module,
+                ground.windows,
+                ground.borders,
+                settings,
+                seed,
+                resume,
+                hash_of(expected),
+                progress=True,
+                where=where,
+            )
+        seconds = time.monotonic() - began
+        _note_seconds(work, ground.benchmark.name, stage.name, seed, seconds, done.resumed_from, expected["device"])
         module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
         notes += [f"seed {seed}: {note}" for note in done.notes]
         notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
-    full = manifest(module, **identity, dtype=dtype, device=place_name, steps=steps, best_step=best)
-    with work.folder() as folder:
-        _copy_seeds(work.outs[0], folder, keep)
-        save_model(seed_folder(folder, seed), module, config, curve, full)
-    if stage.trained:
-        discard_resume(work.project.resume(ground.benchmark.name, stage.name, seed))
+    full = manifest(
+        module,
+        config=config,
+        data_hash=ground.data_hash,
+        rooms=list(TRAIN_ROOMS),
+        seed=seed,
+        threads=expected["threads"],
+        dtype=expected["dtype"],
+        device=expected["device"],
+        steps=steps,
+        best_step=best,
+        root=work.project.root,
+    )
+    save_model(finished, module, config, curve, full)
     return notes
 
 
@@ -209,7 +236,8 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
     curves: dict[int, list[dict[str, Any]]] = {}
     lines, cut, finite = [], [], True
     for seed in seeds_in(work.outs[0]):
-        loaded = load_model(seed_folder(work.outs[0], seed), make_model)
+        with work.check("weights_verified"):
+            loaded = load_model(seed_folder(work.outs[0], seed), make_model)
         finite = finite and all(math.isfinite(row[k]) for row in loaded.curve for k in ("loss", "select"))
         curves[seed] = loaded.curve
         if loaded.curve and loaded.manifest["best_step"] == loaded.manifest["steps"]:
@@ -237,7 +265,7 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
         warnings=frozenset({"not_cut_short"}),
         checks={
             "loss_finite": (finite, {"rows": sum(map(len, curves.values()))}),
-            "weights_verified": (True, {"manifests": len(curves)}),  # load_model has raised otherwise
+            "weights_verified": (True, {"manifests": len(curves)}),
             "not_cut_short": (
                 not cut,
                 {"seeds still improving at their last step": ", ".join(map(str, cut)) or "none"},

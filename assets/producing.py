@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from data_contracts.contracts import CheckOutcome, ContractResult, as_markdown, 
 from wavecore.errors import DataError, WavecoreError
 
 PROCESS_TAG = "wavecore/process"
+
+
+class CheckFailed(Exception):
+    """An error of the project that a check of the asset stands for: reported as failed, then raised."""
+
+    def __init__(self, check: str, error: WavecoreError) -> None:
+        super().__init__(str(error))
+        self.check, self.error = check, error
 
 
 class ContractBroken(DataError):
@@ -94,6 +102,23 @@ class Work:
             lambda: self.versions.require_unchanged(self.project, self.asset, self.key, self.before),
         )
 
+    @contextmanager
+    def folders(self) -> Iterator[tuple[Path, ...]]:
+        """An empty folder for each of the artifact's outs; they take their places together."""
+        with ExitStack() as stack:
+            # Left in reverse: the last out is swapped in first, and each swap only follows once all are whole.
+            yield tuple(stack.enter_context(self.folder(out)) for out in self.outs)
+
+    @contextmanager
+    def check(self, name: str) -> Iterator[None]:
+        """What goes wrong in here is reported as a failed check `name`, with rows and columns, before the run stops."""
+        try:
+            yield
+        except ContractBroken:
+            raise
+        except WavecoreError as error:
+            raise CheckFailed(name, error) from error
+
     def require(self, result: ContractResult) -> ContractResult:
         """Pass a contract's result on, or stop before anything is swapped in.
 
@@ -141,6 +166,22 @@ def _check_results(asset: dg.AssetKey, result: ContractResult) -> Iterator[dg.As
         )
 
 
+def _failed(asset: dg.AssetKey, failed: CheckFailed) -> dg.AssetCheckResult:
+    columns, rows = (list(getattr(failed.error, name, ())) for name in ("columns", "rows"))
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=failed.check,
+        passed=False,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "problem": failed.error.problem,
+            "fix": failed.error.fix,
+            "columns": [str(c) for c in columns],
+            "rows": [str(r) for r in rows[:20]],
+        },
+    )
+
+
 def partition_of(context: dg.AssetExecutionContext) -> str:
     """The partition as one text; two dimensions are joined in the order benchmark, stage."""
     if not context.has_partition_key:
@@ -168,6 +209,9 @@ def produce(
         except ContractBroken as broken:
             yield from _check_results(context.asset_key, broken.result)
             raise
+        except CheckFailed as failed:
+            yield _failed(context.asset_key, failed)
+            raise failed.error from None
         except WavecoreError as error:
             context.log.error(str(error))
             raise

@@ -48,7 +48,8 @@ def _obtain(work: Work) -> Made:
         else:
             if isinstance(dataset.source, PublishedSource) and before.is_file():
                 shutil.copyfile(before, folder / dataset.file)  # obtain() keeps it if its hash is the pinned one
-            path = obtain(dataset, folder, work.project.data_dir, work.project.root)
+            with work.check("sha256"):
+                path = obtain(dataset, folder, work.project.data_dir, work.project.root)
         digest, size = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size
     pinned = dataset.source.sha256 if isinstance(dataset.source, PublishedSource) else None
     return Made(
@@ -61,6 +62,5 @@ def _obtain(work: Work) -> Made:
             "may go to a public remote": dataset.licence.public_remote,
             "note": dataset.licence.note or "-",
         },
-        # obtain() has refused any other bytes by now; the badge says what was held against what.
         checks={"sha256": (pinned in (None, digest), {"found": digest, "pinned": pinned or "recorded, not pinned"})},
     )

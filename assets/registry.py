@@ -1,7 +1,7 @@
 """The registry of promoted models: entries that never change, and one pointer per benchmark to the one that serves.
 
 `store/registry/<benchmark>/<hash>/` is a copy of a trained model under the hash of its manifest, so no later training
-can touch what serves. `champion.json` beside the entries is replaced atomically; rolling back moves it to the one before.
+can touch what serves. `champion.json` beside the entries is replaced atomically; rolling back moves it back.
 """
 
 from __future__ import annotations

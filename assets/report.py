@@ -35,7 +35,7 @@ def comparison(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # ty
         pl.DataFrame(rows, schema=None if rows else {"benchmark": pl.String}).write_parquet(temp)
         temp.replace(path)
     verdicts = "\n".join(
-        f"| {r['benchmark']} | {r['stage']} | {r['other']} | {r['effect']:+.4f} | {r['verdict']} |" for r in rows
+        f"| {r['benchmark']} | {r['stage']} | {r['other']} | {_effect(r['effect'])} | {r['verdict']} |" for r in rows
     )
     return dg.MaterializeResult(
         metadata={
@@ -70,6 +70,10 @@ def leaderboard(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # t
     return dg.MaterializeResult(
         metadata={"dagster/row_count": len(rows), "leaderboard": dg.MetadataValue.md(table + "\n".join(lines))}
     )
+
+
+def _effect(value: float) -> str:
+    return "-" if value != value else f"{value:+.4f}"
 
 
 def _four(value: float | None) -> str:

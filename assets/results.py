@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,12 +136,12 @@ def leaderboard_rows(project: Project, benchmark: str | None = None) -> list[dic
         row["p_holm"] = _number(comparison.p_holm) if comparison else None
         row["verdict"] = comparison.verdict if comparison else None
         rows.append(row)
-    mean: dict[tuple[str, str], list[float]] = {}
+    # A stage without a single scored point has no MSE; it comes last.
+    errors: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        mean.setdefault((row["benchmark"], row["stage"]), []).append(row["mse"])
-    return sorted(
-        rows, key=lambda r: (r["benchmark"], sum(m := mean[r["benchmark"], r["stage"]]) / len(m), r["stage"], r["seed"])
-    )
+        errors.setdefault((row["benchmark"], row["stage"]), []).append(math.inf if row["mse"] is None else row["mse"])
+    mean = {key: sum(values) / len(values) for key, values in errors.items()}
+    return sorted(rows, key=lambda r: (r["benchmark"], mean[r["benchmark"], r["stage"]], r["stage"], r["seed"]))
 
 
 def _number(value: float) -> float | None:

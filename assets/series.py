@@ -17,7 +17,15 @@ from assets.versions import Versions
     group_name="data",
     kinds={"parquet", "polars"},
     description="One tidy table: timestamp, channel, value. Regular step, gaps explicit, treated as declared.",
-    check_specs=check_specs("series", "series"),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "readable_as_declared",
+            asset="series",
+            blocking=True,
+            description="The raw file reads as its YAML declares; nothing in it needs an undeclared treatment.",
+        ),
+        *check_specs("series", "series"),
+    ],
 )
 def series(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> Iterator[Any]:
     yield from produce(context, versions, _series)
@@ -33,12 +41,13 @@ def _series(work: Work) -> Made:
     from data_contracts.contracts import validate
 
     dataset = work.project.catalog().dataset(work.key)
-    frame, treated = treat(read_raw(work.project.raw(dataset.name) / dataset.file, dataset), dataset)
+    with work.check("readable_as_declared"):
+        frame, treated = treat(read_raw(work.project.raw(dataset.name) / dataset.file, dataset), dataset)
     frame = frame.select(pl.col("timestamp").cast(pl.Datetime("us")), "channel", pl.col("value").cast(pl.Float64))
     channels = frame["channel"].unique(maintain_order=True).to_list()
     context = {
         "step": dataset.step,
-        "channels": channels,
+        "channels": list(dataset.format.channels or channels),
         "missing": dataset.treatment.missing,
         "constant_channels": dataset.constant_channels,
     }
@@ -65,6 +74,7 @@ def _series(work: Work) -> Made:
             **column_lineage("series"),
         },
         contracts=[contract],
+        checks={"readable_as_declared": (True, {"treatment": dg.MetadataValue.json(treated.as_dict())})},
     )
 
 

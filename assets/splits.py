@@ -9,6 +9,7 @@ from assets.lineage import column_lineage
 from assets.partitions import BENCHMARKS, DATASET_TO_BENCHMARK, FEATURES_TO_BENCHMARK
 from assets.producing import Made, Work, check_specs, produce
 from assets.versions import Versions
+from data_contracts.catalog import feature_key
 
 
 @dg.asset(
@@ -31,9 +32,10 @@ def splits(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Version
 
 def _splits(work: Work) -> Made:
     import numpy as np
+    import polars as pl
 
     from assets.storage import to_json, write_text
-    from assets.tables import SPLITS, borders_of, load_series, read_parquet, write_parquet
+    from assets.tables import SPLITS, WINDOWS, borders_of, load_series, read_parquet, write_parquet
     from data_contracts.contracts import validate
     from wavecore.series import splits as rules
 
@@ -43,15 +45,21 @@ def _splits(work: Work) -> Made:
     arrays = load_series(work.project, dataset.name)
     borders = borders_of(work.project, dataset, benchmark, arrays.rows)
 
+    index = read_parquet(work.project.features("windows", feature_key(benchmark)) / WINDOWS)
+    index = index.filter(pl.col("channel") == arrays.channels[0]).select("window", "origin", "split")
+
     def chunks() -> Iterator[dict[str, Any]]:
         for split in rules.SPLITS:
-            origin = rules.origins(borders, split, benchmark.window, benchmark.horizon)
+            # Of the windows whose first target lies in the split, those whose last one does too.
+            last = borders.range_of(split)[1] - benchmark.horizon
+            chosen = index.filter((pl.col("split") == split) & (pl.col("origin") <= last))
+            window, origin = chosen["window"].to_numpy(), chosen["origin"].to_numpy()
             yield {
                 "split": np.full(len(origin), split),
-                "window": origin - benchmark.window,
+                "window": window,
                 "origin": origin,
-                "input_start": origin - benchmark.window,
-                "input_end": origin,
+                "input_start": window,
+                "input_end": window + benchmark.window,
                 "target_start": origin,
                 "target_end": origin + benchmark.horizon,
             }

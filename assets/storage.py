@@ -101,7 +101,7 @@ def swap_in(fresh: Path, target: Path, tmp: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
         aside.parent.mkdir(parents=True, exist_ok=True)
-        (aside.parent / f"{aside.name}.target").write_text(f"{_me()}\n{target}")
+        write_text(aside.parent / f"{aside.name}.target", f"{_me()}\n{target}")
         os.replace(target, aside)
     os.replace(fresh, target)
     shutil.rmtree(aside, ignore_errors=True)
@@ -117,7 +117,7 @@ def recover(tmp: Path) -> list[Path]:
     back: list[Path] = []
     if not tmp.is_dir():
         return back
-    for note in (tmp / "aside").glob("*.target"):
+    for note in sorted((tmp / "aside").glob("[!.]*.target")):
         swapping, _, where = note.read_text().partition("\n")
         if alive(swapping):
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets.project import Project
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from wavecore.series.windows import WindowData
 
 # The rooms of code whose change can change a weight, and those whose change can change an error.
-TRAIN_ROOMS = ("wavecore/series", "wavecore/model", "wavecore/learn", "wavecore/stages.py")
-JUDGE_ROOMS = ("wavecore/series", "wavecore/wavelet", "wavecore/model", "wavecore/judge")
+TRAIN_ROOMS = ("wavecore/series", "wavecore/model", "wavecore/learn", "wavecore/seeds.py", "wavecore/stages.py")
+JUDGE_ROOMS = ("wavecore/series", "wavecore/wavelet", "wavecore/model", "wavecore/learn/forecast.py", "wavecore/judge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,8 @@ class Ground:
             "season": self.dataset.season,
             "channels": list(self.arrays.channels),
             "step": self.dataset.step,
-            "as_of": str(self.arrays.timestamps[self.borders.test[1] - 1]),
+            # The last moment that training saw: early stopping looks at `select` and no further.
+            "as_of": str(self.arrays.timestamps[self.borders.select[1] - 1]),
             "scaler": {"center": self.scaler.center.tolist(), "scale": self.scaler.scale.tolist()},
             "model": dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name)),
             "train": train if stage.trained else {},
@@ -121,12 +121,6 @@ def make_model(config: dict[str, Any]) -> nn.Module:
     settings = Settings(pipeline=pipeline, stages={stage.name: StageOverride(model=config["model"])})
     geometry = Geometry(config["window"], config["horizon"], tuple(config["channels"]), config["season"])
     return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
-
-
-def model_folder(project: Project, benchmark: str, stage: str, seed: int) -> Path:
-    from assets.project import seed_folder
-
-    return seed_folder(project.models(benchmark, stage), seed)
 
 
 def wanted_seeds(settings: Settings, benchmark: str, stage: Stage) -> tuple[int, ...]:

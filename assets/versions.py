@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from abc import abstractmethod
@@ -18,6 +19,13 @@ _IGNORED = ("__pycache__", ".pyc", ".DS_Store")
 
 
 def _md5(path: Path) -> str:
+    found = path.stat()
+    return _md5_of(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=65536)
+def _md5_of(path: Path, modified: int, size: int, inode: int) -> str:
+    # The same file is asked for several times a step; its time, size and inode say whether it is still the same.
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):

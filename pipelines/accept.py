@@ -11,7 +11,7 @@ from typing import Any
 from assets import accepted
 from assets.project import Project, seed_folder, seeds_in
 from assets.training import JUDGE_ROOMS, TRAIN_ROOMS
-from pipelines.dvc import DvcVersions, dvc, known_steps, targets
+from pipelines.dvc import DvcVersions, accept_as_is, dvc, known_steps
 from pipelines.steps import Step
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash
@@ -77,7 +77,7 @@ def accept(project: Project, because: str) -> list[str]:
             "code": sorted(map(list, code)),
         },
     )
-    dvc(project, "commit", "-f", *targets(project, fine))
+    accept_as_is(project, fine)
     # The report reads the judge's code, too, and follows from the same results as before.
     DvcVersions().commit_report(project)
     return [s.name for s in fine]

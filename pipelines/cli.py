@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,9 @@ StageOption = Annotated[
 
 def main() -> None:
     """Entry point: an error meant for the user is two lines on standard error, never a traceback."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("wavecore").addHandler(handler)  # this program's warnings alone
     try:
         app()
     except WavecoreError as error:
@@ -76,9 +80,9 @@ def run(
     if not outcome.ran:
         _say("everything was up to date")
     rows = [r for b in benchmarks for r in _leaderboard(project, b) if r["stage"] in chosen]
-    _show(
-        rows if seed is None else [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded], as_json
-    )
+    if seed is not None:
+        rows = [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded]
+    _show_leaderboard(rows, as_json)
 
 
 @app.command()
@@ -88,7 +92,7 @@ def demo() -> None:
 
     project = Project.find()
     drive(project, ("demo",), project.settings().pipeline.stages, say=_say)
-    _show(_leaderboard(project, "demo"), as_json=False)
+    _show_leaderboard(_leaderboard(project, "demo"), as_json=False)
     typer.echo(f"\nreport: {project.report / 'report.html'}")
 
 
@@ -149,7 +153,7 @@ def leaderboard(benchmark: BenchmarkOption = None, as_json: Json = False) -> Non
     rows = _leaderboard(project, benchmark)
     if not rows and not as_json:
         typer.echo("no results yet: `wavecore run`, or `make demo`")
-    _show(rows, as_json)
+    _show_leaderboard(rows, as_json)
 
 
 @app.command()
@@ -254,10 +258,11 @@ def doctor() -> None:
     """What is missing on this machine and the fix; what a licence asks before a push."""
     from pipelines.doctor import examine
 
-    findings = examine(Project.find())
-    for f in findings:
+    missing = False
+    for f in examine(Project.find()):
         typer.echo(f"{f.level:8}{f.what}" + (f"\n        fix: {f.fix}" if f.fix else ""))
-    if any(f.level == "missing" for f in findings):
+        missing = missing or f.level == "missing"
+    if missing:
         raise typer.Exit(1)
 
 
@@ -283,6 +288,29 @@ def _leaderboard(project: Project, benchmark: str | None) -> list[dict[str, Any]
     from assets.results import leaderboard_rows
 
     return leaderboard_rows(project, benchmark)
+
+
+def _show_leaderboard(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """All of it as JSON; for people, what fits on a line of a terminal."""
+    if as_json:
+        _show(rows, as_json)
+        return
+    short = []
+    for row in rows:
+        line = {name: row[name] for name in ("benchmark", "stage", "seed", "mse", "mae", "n_series")}
+        verdict = ""
+        if row["verdict"]:
+            p = (
+                "no test"
+                if row["p_holm"] is None
+                else "p < 0.001"
+                if row["p_holm"] < 0.001
+                else f"p = {row['p_holm']:.3f}"
+            )
+            than = "from" if row["verdict"].startswith("no") else "than"
+            verdict = f"{row['verdict']} {than} {row['against']} ({p})"
+        short.append(line | {"verdict": verdict or "-"})
+    _show(short, as_json)
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

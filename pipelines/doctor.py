@@ -29,9 +29,13 @@ class Finding:
     fix: str = ""
 
 
-def examine(project: Project) -> list[Finding]:
-    """Look at everything; raises nothing of its own."""
-    return [f for look in (_python, _tools, _pins, _settings, _compute, _disk, _data, _remote) for f in look(project)]
+def examine(project: Project) -> Iterator[Finding]:
+    """Look at everything, one finding after the other; raises nothing of its own."""
+    for look in (_python, _tools, _pins, _settings, _compute, _disk, _data, _remote):
+        try:
+            yield from look(project)
+        except WavecoreError as error:
+            yield Finding("missing", error.problem, error.fix)
 
 
 def _python(project: Project) -> Iterator[Finding]:
@@ -79,13 +83,8 @@ def _pins(project: Project) -> Iterator[Finding]:
 
 
 def _settings(project: Project) -> Iterator[Finding]:
-    try:
-        settings = project.settings()
-        yield Finding(
-            "ok", f"params.yaml: {', '.join(settings.pipeline.benchmarks)} × {', '.join(settings.pipeline.stages)}"
-        )
-    except WavecoreError as error:
-        yield Finding("missing", error.problem, error.fix)
+    pipeline = project.settings().pipeline
+    yield Finding("ok", f"params.yaml: {', '.join(pipeline.benchmarks)} × {', '.join(pipeline.stages)}")
 
 
 def _compute(project: Project) -> Iterator[Finding]:
@@ -109,12 +108,7 @@ def _data(project: Project) -> Iterator[Finding]:
     from assets.ingest.fetch import find
     from data_contracts.catalog import OwnSource, PublishedSource
 
-    try:
-        catalog = project.catalog()
-    except WavecoreError as error:
-        yield Finding("missing", error.problem, error.fix)
-        return
-    for dataset in catalog.datasets.values():
+    for dataset in project.catalog().datasets.values():
         source = dataset.source
         stored = (project.raw(dataset.name) / dataset.file).is_file()
         if isinstance(source, PublishedSource) and not stored:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 from assets.model import ALLOW_HOURS, SEED
 from assets.producing import PROCESS_TAG
 from assets.project import Project
 from assets.storage import owner
 from pipelines.dvc import dirty
-from pipelines.home import instance_of
+from pipelines.home import causes, instance_of
 from pipelines.steps import Step, step_of, steps_of
 from wavecore.errors import WavecoreError
 
@@ -75,7 +76,7 @@ def drive(
             # What comes after is looked at again: it may have become stale, or turn out the same.
             later = [s for s in steps[steps.index(step) + 1 :] if set(s.deps) & set(step.outs)]
             if later:
-                pending |= dirty(project, later)
+                pending = (pending - {s.name for s in later}) | dirty(project, later)
         say("comparison, leaderboard, report")
         _execute_views(instance)
     return outcome
@@ -140,13 +141,15 @@ def _in_process(
             asset_selection=selection,
             partition_key=partition,
             instance=instance,
-            # Dagster's own events stay in its log; the console is for the user, who is told of an error once, by `main`.
+            # Dagster's own events stay in its log; the user is told of an error once, by `main`.
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={PROCESS_TAG: owner(), **tags},
             raise_on_error=True,
         )
     except WavecoreError:
         raise
+    except DagsterExecutionInterruptedError:
+        raise KeyboardInterrupt from None
     except Exception as error:
         meant = _meant_for_user(error)
         if meant is None:
@@ -155,15 +158,5 @@ def _in_process(
 
 
 def _meant_for_user(error: BaseException) -> WavecoreError | None:
-    """The project's own error behind one that Dagster raised; chains of causes may run in a circle."""
-    seen: list[BaseException] = []
-    todo: list[BaseException | None] = [error]
-    while todo:
-        at = todo.pop()
-        if at is None or any(at is s for s in seen):
-            continue
-        if isinstance(at, WavecoreError):
-            return at
-        seen.append(at)
-        todo += [at.__context__, at.__cause__]
-    return None
+    """The project's own error behind one that Dagster raised."""
+    return next((e for e in causes(error) if isinstance(e, WavecoreError)), None)

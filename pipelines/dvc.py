@@ -8,8 +8,8 @@ Two files hold the stages. `dvc.yaml` has the default matrix of params.yaml, so 
 from __future__ import annotations
 
 import json
+import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from assets.project import Project
 from assets.storage import write_text
@@ -33,6 +33,7 @@ _HEADER = """\
 ROOT = "dvc.yaml"
 ON_DEMAND = "pipelines/on_demand/dvc.yaml"
 REGISTRY = "store/registry"
+log = logging.getLogger("wavecore")
 REPORT_CODE = (
     *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
     *(f"assets/{name}.py" for name in ("drawing", "figures", "lineage", "lineage_graph", "results")),
@@ -65,6 +66,10 @@ def dvc(project: Project, *args: str) -> str:
             return done.stdout
         text = done.stderr.strip() or done.stdout.strip()
         busy = "Unable to acquire lock" in text or "is busy" in text
+        if "RWLock-file" in text and "corrupted" in text:
+            # A DVC that was killed while it noted its locks. The note is only about processes that live.
+            (project.root / ".dvc" / "tmp" / "rwlock").unlink(missing_ok=True)
+            busy = True
         if not busy:
             lines = [line for line in text.splitlines() if line.strip()]
             raise StorageError(f"dvc {args[0]}: {' '.join(lines[-3:])}", "run `dvc doctor`, mend it and run again")
@@ -172,8 +177,16 @@ def _alone(project: Project) -> Iterator[None]:
     """One process at a time reads, changes and commits the pipeline files; within a process it may be nested."""
     folder = project.store / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "pipeline.lock", timeout=_LOCK_WAIT_SECONDS, is_singleton=True):
+    lock = FileLock(folder / "pipeline.lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=2 * _LOCK_WAIT_SECONDS)
+    except Timeout:
+        raise BusyError("another process is changing the pipeline files", "wait until it ends and run again") from None
+    try:
+        _mend_locks(project)
         yield
+    finally:
+        lock.release()
 
 
 def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
@@ -290,6 +303,23 @@ def require_unchanged(project: Project, step: Step, before: Fingerprint) -> None
         )
 
 
+def _require_recorded(project: Project, step: Step, before: Fingerprint, but: str = "") -> None:
+    """Stop if the step reads what DVC does not record for the step that makes it; the asset `but` is let pass.
+
+    Raises:
+        StorageError: naming the artifact and its step.
+    """
+    known = recorded(project)
+    makers = {out: s for s in known_steps(project) if s.asset != but for out in s.outs}
+    for path in step.deps:
+        maker = makers.get(path)
+        if maker is not None and before.deps[path] != known.get(path):
+            raise StorageError(
+                f"{step.name}: {path} is not what dvc.lock records for {maker.name}, so nothing was committed",
+                f"wavecore materialize {maker.asset} '{maker.key}', then run this again",
+            )
+
+
 def commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[str]) -> None:
     """Commit one finished step.
 
@@ -305,25 +335,12 @@ def commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[s
 
 def _commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[str]) -> None:
     require_unchanged(project, step, before)
-    known = recorded(project)
-    makers = {out: s for s in known_steps(project) for out in s.outs}
-    for path in step.deps:
-        maker = makers.get(path)
-        if maker is not None and before.deps[path] != known.get(path):
-            raise StorageError(
-                f"{step.name}: {path} is not what dvc.lock records for {maker.name}, so nothing was committed",
-                f"wavecore materialize {maker.asset} '{maker.key}', then run this again",
-            )
+    _require_recorded(project, step, before)
     for path, value in zip(step.outs, hashes, strict=True):
         if dvc_hash(project.root / path) != value:
             raise StorageError(f"{path} changed after {step.name} wrote it; nothing was committed", "run it again")
     write_files(project, also=[step])
-    for file in (ROOT, ON_DEMAND):
-        lock = project.root / lock_of(file)
-        if lock.is_file():
-            project.runs.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(lock, _lock_before(project, file))
-    dvc(project, "commit", "-f", *targets(project, [step]))
+    _dvc_commit(project, targets(project, [step]))
     known = recorded(project)
     for path, value in zip(step.outs, hashes, strict=True):
         if known.get(path) != value:
@@ -334,36 +351,101 @@ def commit_registry(project: Project) -> None:
     """Track the registry of promoted models as a whole."""
     with _alone(project):
         write_files(project)
-        dvc(project, "commit", "-f", f"{ON_DEMAND}:registry")
+        _dvc_commit(project, [f"{ON_DEMAND}:registry"])
 
 
-def _lock_before(project: Project, file: str) -> Path:
-    return project.runs / f"{file.replace('/', '__')}.lock.before"
+def accept_as_is(project: Project, steps: Sequence[Step]) -> None:
+    """Commit steps as they lie there; `wavecore accept` has made sure that only code changed."""
+    with _alone(project):
+        _dvc_commit(project, targets(project, steps))
 
 
-def mend_locks(project: Project) -> list[str]:
-    """Put back a lock file that a killed process left half written. Returns the files mended."""
-    mended = []
+def _dvc_commit(project: Project, names: Sequence[str]) -> None:
+    """Run `dvc commit`, which writes the lock files in place: copies beside them tell that they may be half written."""
     for file in (ROOT, ON_DEMAND):
         lock = project.root / lock_of(file)
-        before = _lock_before(project, file)
-        if not lock.is_file():
+        write_text(_copy_of(project, file), lock.read_text(encoding="utf-8") if lock.is_file() else "")
+    dvc(project, "commit", "-f", *names)
+    for file in (ROOT, ON_DEMAND):
+        _copy_of(project, file).unlink(missing_ok=True)
+
+
+def _copy_of(project: Project, file: str) -> Path:
+    return project.runs / "committing" / file.replace("/", "__").replace(".yaml", ".lock")
+
+
+def _valid_lock(path: Path) -> bool:
+    """Whether DVC would read this lock file: YAML that is cut off may still be YAML."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506  a safe loader
+    except FileNotFoundError:
+        return True
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, Invalid):
+        return False
+    return True
+
+
+def _mend_locks(project: Project) -> None:
+    """Put back a lock file that a commit left half written when it was killed.
+
+    Under the lock of `_alone` no commit is at work, so a copy that is still there is of one that never ended.
+    """
+    for file in (ROOT, ON_DEMAND):
+        lock, copy = project.root / lock_of(file), _copy_of(project, file)
+        if not copy.is_file():
             continue
-        try:
-            whole = isinstance(yaml.safe_load(lock.read_text(encoding="utf-8")), dict)
-        except (yaml.YAMLError, UnicodeDecodeError):
-            whole = False
-        if not whole and before.is_file():
-            shutil.copyfile(before, lock)
-            mended.append(lock_of(file))
-    return mended
+        if not _valid_lock(lock):
+            # An empty copy: there was no lock file before that commit.
+            text = copy.read_text(encoding="utf-8")
+            write_text(lock, text) if text else lock.unlink(missing_ok=True)
+            log.warning("%s was half written by a commit that was killed; it is as before that commit again", lock.name)
+        copy.unlink(missing_ok=True)
+
+
+_CODE = ("assets", "data_contracts", "wavecore")
+_STARTED_WITH: dict[Path, dict[str, str]] = {}
+
+
+def _code_on_disk(project: Project) -> dict[str, str]:
+    return {
+        str(path.relative_to(project.root)): dvc_hash(path) or ""
+        for room in _CODE
+        for path in sorted((project.root / room).rglob("*.py"))
+    }
+
+
+def _require_running_code(project: Project, before: Fingerprint) -> None:
+    """Stop where a step depends on code that was edited after this process loaded it: its hash would be a lie.
+
+    Raises:
+        StorageError: naming the files.
+    """
+    loaded = _STARTED_WITH.setdefault(project.root, _code_on_disk(project))
+    now = _code_on_disk(project)
+    changed = sorted(name for name in {**loaded, **now} if loaded.get(name) != now.get(name))
+    used = [name for name in changed if any(name == dep or name.startswith(f"{dep}/") for dep in before.deps)]
+    if used:
+        raise StorageError(
+            f"{', '.join(used)} changed since this process started, which still runs the old code; nothing was run",
+            "run again (in the UI: reload the code location)",
+        )
 
 
 class DvcVersions(Versions):
     """Commits each finished asset to DVC as the asset's own last act."""
 
     def begin(self, project: Project, asset: str, key: str) -> Fingerprint:
-        return fingerprint(project, step_of(project, asset, key))
+        step = step_of(project, asset, key)
+        before = fingerprint(project, step)
+        _require_running_code(project, before)
+        if not os.environ.get("DVC_STAGE"):
+            # At once rather than after hours of training. A model whose seeds are not all there yet is not committed,
+            # and may be judged all the same.
+            _require_recorded(project, step, before, but="model")
+        return before
 
     def outs(self, project: Project, asset: str, key: str) -> tuple[Path, ...]:
         return tuple(project.root / out for out in step_of(project, asset, key).outs)
@@ -387,4 +469,9 @@ class DvcVersions(Versions):
         # Where the default matrix was never run, there is nothing that its report could follow from.
         whole = all(r in known and known[r] == dvc_hash(project.root / r) for r in results)
         if whole and not os.environ.get("DVC_STAGE"):
-            dvc(project, "commit", "-f", "report")
+            with _alone(project):
+                _dvc_commit(project, ["report"])
+
+
+# Taken when this module is loaded, which is when the code of the other rooms is.
+_STARTED_WITH[Project.find().root] = _code_on_disk(Project.find())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,25 @@ from assets.project import Project
 from assets.storage import write_text
 from wavecore import stages
 from wavecore.config import settings_from
-from wavecore.errors import WavecoreError
+from wavecore.errors import SettingsError, WavecoreError
 
 
-def _edit(project: Project, change: Any) -> None:
-    """Apply `change` to the parsed params.yaml and write it back, if the result is valid."""
+def _edited(project: Project, change: Callable[[Any], None]) -> str:
+    """The text of params.yaml after `change`; it is checked, and not written yet."""
     from ruamel.yaml import YAML
+
+    from data_contracts.catalog import parse_yaml
 
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 200
     yaml.indent(mapping=2, sequence=4, offset=2)
-    path = project.root / "params.yaml"
-    document = yaml.load(path.read_text(encoding="utf-8"))
+    document = yaml.load((project.root / "params.yaml").read_text(encoding="utf-8"))
     change(document)
     stream = io.StringIO()
     yaml.dump(document, stream)
-    from data_contracts.catalog import parse_yaml
-
     settings_from(parse_yaml(stream.getvalue(), "params.yaml"))
-    write_text(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def ask_for_seed(project: Project, benchmark: str, stage: str, seed: int) -> bool:
@@ -47,7 +47,7 @@ def ask_for_seed(project: Project, benchmark: str, stage: str, seed: int) -> boo
             at = at[key]
         at["seeds"] = sorted({*(at.get("seeds") or []), seed})
 
-    _edit(project, change)
+    write_text(project.root / "params.yaml", _edited(project, change))
     return True
 
 
@@ -72,7 +72,31 @@ def add_own(
     from assets.ingest.sniff import understand, write_yaml
     from pipelines.dvc import write_files
 
+    project.settings()  # a broken params.yaml or catalog is found before anything is written
     understood = understand(file, timezone=timezone, window=window, horizon=horizon, missing=missing, name=name)
+    folders = [project.catalog_folder / kind for kind in ("datasets", "benchmarks")]
+    for folder in folders:
+        path = folder / f"{understood.name}.yaml"
+        if path.exists():
+            raise SettingsError(
+                f"{path.relative_to(project.root)} is there already; nothing was written",
+                f"edit it, or delete it and run this again, or give another --name; "
+                f"`wavecore run --benchmark {understood.name}` takes new rows of the file up",
+            )
+
+    def change(document: Any) -> None:
+        benchmarks = document["pipeline"]["benchmarks"]
+        if understood.name not in benchmarks:
+            benchmarks.append(understood.name)
+        if understood.levels is not None:  # the window is too short for the default depth
+            at = document
+            for key in ("overrides", "datasets", understood.name, "features"):
+                if at.get(key) is None:
+                    at[key] = {}
+                at = at[key]
+            at["levels"] = understood.levels
+
+    text = _edited(project, change)
     written = write_yaml(understood, name, project.catalog_folder, project.root)
     try:
         project.catalog()
@@ -80,22 +104,11 @@ def add_own(
         for path in written.paths:
             path.unlink(missing_ok=True)
         raise
-    lines = [*understood.sentences, *(f"wrote {path.relative_to(project.root)}" for path in written.paths)]
-
-    def change(document: Any) -> None:
-        benchmarks = document["pipeline"]["benchmarks"]
-        if written.name not in benchmarks:
-            benchmarks.append(written.name)
-        if understood.levels is not None:  # the window is too short for the default depth
-            at = document
-            for key in ("overrides", "datasets", written.name, "features"):
-                if at.get(key) is None:
-                    at[key] = {}
-                at = at[key]
-            at["levels"] = understood.levels
-
-    _edit(project, change)
+    write_text(project.root / "params.yaml", text)
     write_files(project)
-    lines.append(f"params.yaml: {written.name} is on the default matrix (pipeline.benchmarks)")
-    lines.append(f"next: wavecore run --benchmark {written.name}")
-    return lines
+    return [
+        *understood.sentences,
+        *(f"wrote {path.relative_to(project.root)}" for path in written.paths),
+        f"params.yaml: {written.name} is on the default matrix (pipeline.benchmarks)",
+        f"next: wavecore run --benchmark {written.name}",
+    ]

@@ -3,8 +3,12 @@
 from collections.abc import Iterator
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_schedule
 
+from assets.producing import PROCESS_TAG
 from assets.project import Project
+from assets.storage import owner
+from wavecore.errors import SettingsError
 
 
 @dg.op(description="Brings the benchmark `demo` with the default stages up to date, from raw file to report.")
@@ -20,6 +24,8 @@ def drive_default_matrix(context: dg.OpExecutionContext) -> None:
 def _drive(context: dg.OpExecutionContext, benchmarks: tuple[str, ...]) -> None:
     from pipelines.driver import drive
 
+    # Should this process die, the next start marks the run as failed by this tag.
+    context.instance.add_run_tags(context.run_id, {PROCESS_TAG: owner()})
     project = Project.find()
     outcome = drive(project, benchmarks, project.settings().pipeline.stages, say=context.log.info)
     context.add_output_metadata({"ran": outcome.ran, "up to date": outcome.fresh})
@@ -38,6 +44,11 @@ def retrain() -> None:
 def weekly() -> dg.ScheduleDefinition:
     """The retraining schedule as params.yaml has it; off until switched on there or in the UI."""
     settings = Project.find().settings().pipeline.schedule
+    if not is_valid_cron_schedule(settings.cron):
+        raise SettingsError(
+            f"params.yaml: pipeline.schedule.cron: {settings.cron!r} is no cron expression of five fields",
+            'write one such as "0 3 * * 1" (Mondays at 03:00)',
+        )
     status = dg.DefaultScheduleStatus.RUNNING if settings.enabled else dg.DefaultScheduleStatus.STOPPED
 
     @dg.schedule(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from assets.storage import owner
 from wavecore.errors import WavecoreError
 
 DATABASE = "wavecore.duckdb"
+log = logging.getLogger("wavecore")
 
 
 def _quoted(text: str) -> str:
@@ -139,7 +141,11 @@ def connect(project: Project, database: Path | None = None) -> duckdb.DuckDBPyCo
     """
     connection = duckdb.connect(str(database) if database else ":memory:")
     for name, query in _parquet_views(project):
-        connection.execute(f"create or replace view {name} as {query}")
+        try:
+            connection.execute(f"create or replace view {name} as {query}")
+        except duckdb.Error as error:
+            # One damaged table must not silence the others; a query that needs it says that it is not there.
+            log.warning("the view %s is left out: %s", name, str(error).splitlines()[0])
     for name, frame in _frames(project).items():
         connection.register(f"_{name}", frame.to_arrow())
         if database:
@@ -158,14 +164,21 @@ def query(project: Project, text: str) -> pl.DataFrame:
     Raises:
         WavecoreError: DuckDB refuses it; its message and the tables there are come with it.
     """
-    with connect(project) as connection:
-        try:
-            return connection.sql(text).pl()
-        except (duckdb.Error, AttributeError) as error:
-            tables = ", ".join(
-                row[0] for row in connection.execute("show tables").fetchall() if not row[0].startswith("_")
-            )
-            raise WavecoreError(f"the query was not answered: {error}", f"tables: {tables or 'none yet'}") from error
+    for attempt in (1, 2):
+        with connect(project) as connection:
+            try:
+                return connection.sql(text).pl()
+            except duckdb.IOException as error:
+                # A run may have swapped a table in between: its file has another inode now, so the views are made anew.
+                if attempt == 2:
+                    raise WavecoreError(f"the query was not answered: {error}", "run it again") from error
+            except (duckdb.Error, AttributeError) as error:
+                rows = connection.execute("show tables").fetchall()
+                tables = ", ".join(row[0] for row in rows if not row[0].startswith("_"))
+                raise WavecoreError(
+                    f"the query was not answered: {error}", f"tables: {tables or 'none yet'}"
+                ) from error
+    raise AssertionError("two attempts either answer or raise")
 
 
 def write_database(project: Project) -> Path:
@@ -173,7 +186,8 @@ def write_database(project: Project) -> Path:
     import os
 
     path = project.store / DATABASE
-    temp = path.with_name(f".{DATABASE}.{owner()}")
+    (project.store / "tmp").mkdir(parents=True, exist_ok=True)
+    temp = project.store / "tmp" / f"{owner()}-{DATABASE}"  # swept away if this process dies
     temp.unlink(missing_ok=True)
     connect(project, temp).close()
     os.replace(temp, path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from assets.evaluation import JUDGE_KEYS
 from assets.project import Project
 from data_contracts.catalog import Benchmark, check_name, feature_key
 from wavecore.errors import SettingsError
@@ -50,7 +51,16 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "series",
-        deps=("store/raw/${item.dataset}", _DATASET, "assets/ingest", "assets/tables.py", f"{_SUITES}/series.json"),
+        deps=(
+            "store/raw/${item.dataset}",
+            _DATASET,
+            "assets/ingest",
+            "assets/series.py",
+            "assets/tables.py",
+            "data_contracts/dataset.py",
+            "data_contracts/durations.py",
+            f"{_SUITES}/series.json",
+        ),
         params=(),
         outs=(_SERIES,),
     ),
@@ -92,7 +102,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         "prompt_statistics",
-        deps=(_WINDOWS, _WAVELETS, "assets/prompts.py", "assets/tables.py", f"{_SUITES}/prompt_statistics.json"),
+        deps=(
+            _WINDOWS,
+            _WAVELETS,
+            "assets/prompts.py",
+            "assets/tables.py",
+            "wavecore/series/normalize.py",
+            f"{_SUITES}/prompt_statistics.json",
+        ),
         params=("features.lags", "${item.override}"),
         outs=("store/prompts/${item.features}",),
     ),
@@ -100,6 +117,7 @@ KINDS: tuple[Kind, ...] = (
         "splits",
         deps=(
             _SERIES,
+            _WINDOWS,
             _DATASET,
             _BENCHMARK,
             "assets/splits.py",
@@ -119,9 +137,11 @@ KINDS: tuple[Kind, ...] = (
             _BENCHMARK,
             "assets/model.py",
             "assets/training.py",
+            "assets/tables.py",
             "wavecore/series",
             "wavecore/model",
             "wavecore/learn",
+            "wavecore/seeds.py",
             "wavecore/stages.py",
         ),
         params=("${item.train}", "${item.seeds}", "stages.${item.stage}", "${item.override}"),
@@ -137,13 +157,15 @@ KINDS: tuple[Kind, ...] = (
             _BENCHMARK,
             "assets/evaluation.py",
             "assets/training.py",
+            "assets/tables.py",
             "wavecore/series",
             "wavecore/wavelet",
             "wavecore/model",
+            "wavecore/learn",
             "wavecore/judge",
             f"{_SUITES}/evaluation.json",
         ),
-        params=("judge", "train.threads"),
+        params=(*(f"judge.{key}" for key in JUDGE_KEYS), "train.threads"),
         outs=("results/${item.benchmark}/${item.stage}", "store/evaluations/${item.benchmark}/${item.stage}"),
     ),
 )
@@ -202,16 +224,23 @@ def dataset_steps(project: Project, dataset: str) -> list[Step]:
 def feature_steps(project: Project, benchmark: Benchmark) -> list[Step]:
     """windows, wavelet_coefficients and prompt_statistics of a benchmark's dataset at its window length."""
     key = feature_key(benchmark)
-    # DVC wants every parameter to exist: where nothing is overridden, a parameter that the step has anyway stands in.
     own = (project.params().get("overrides") or {}).get("datasets") or {}
-    override = f"overrides.datasets.{benchmark.dataset}" if benchmark.dataset in own else "features.lags"
-    item = (("dataset", benchmark.dataset), ("features", key), ("override", override))
-    return [Step(a, key, item) for a in ("windows", "wavelet_coefficients", "prompt_statistics")]
+    steps = []
+    # DVC wants every parameter to exist: where nothing is overridden, a parameter that the step has anyway stands in.
+    for asset, otherwise in (
+        ("windows", "features.lags"),
+        ("wavelet_coefficients", "features.levels"),
+        ("prompt_statistics", "features.lags"),
+    ):
+        override = f"overrides.datasets.{benchmark.dataset}" if benchmark.dataset in own else otherwise
+        item = (("dataset", benchmark.dataset), ("features", key), ("override", override))
+        steps.append(Step(asset, key, item))
+    return steps
 
 
 def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
     """splits of one benchmark."""
-    item = (("dataset", benchmark.dataset), ("benchmark", benchmark.name))
+    item = (("dataset", benchmark.dataset), ("features", feature_key(benchmark)), ("benchmark", benchmark.name))
     return [Step("splits", benchmark.name, item)]
 
 
@@ -229,9 +258,9 @@ def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step
         ("benchmark", benchmark.name),
         ("stage", name),
         ("override", override),
-        # A stage without weights follows from no training setting but the threads that its manifest names.
-        ("train", "train" if chosen.trained else "train.threads"),
-        ("seeds", "pipeline.seeds" if chosen.seeded else "train.threads"),
+        # A stage without weights follows from no training setting, one without chance from no seed.
+        ("train", "train" if chosen.trained else f"stages.{name}"),
+        ("seeds", "pipeline.seeds" if chosen.seeded else f"stages.{name}"),
     )
     return [Step(a, f"{benchmark.name}|{name}", item) for a in ("model", "evaluation")]
 

@@ -11,6 +11,7 @@ import difflib
 import math
 import types
 import typing
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -141,6 +142,13 @@ class ScheduleSettings:
     cron: str = "0 3 * * 1"
     timezone: str = "UTC"
     enabled: bool = False
+
+    def __post_init__(self) -> None:
+        _need(len(self.cron.split()) == 5, f"cron: {self.cron!r} has not five fields")
+        try:
+            zoneinfo.ZoneInfo(self.timezone)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+            raise ValueError(f"timezone: there is no {self.timezone!r}; write an IANA name such as UTC") from None
 
 
 @dataclass(frozen=True)

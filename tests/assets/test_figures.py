@@ -31,7 +31,6 @@ def _drawings() -> dict[str, figures.Drawing]:
     names = ("load", HOSTILE)
     window = figures.Forecast(HOSTILE, wave[:48], wave[48:], {"seasonal_naive": wave[48:] + 0.1, "dlinear": wave[:48]})
     curve = [{"step": s, "loss": 1 / s, "select": 1 / s + s / 500} for s in range(10, 110, 10)]
-    step, loss, select = (np.array([row[k] for row in curve]) for k in ("step", "loss", "select"))
     return {
         "series": figures.series_overview(
             stamps, names, values, {"train": (0, 2000), "select": (2000, 2300), "test": (2300, 3000)}
@@ -39,7 +38,6 @@ def _drawings() -> dict[str, figures.Drawing]:
         "unshaded": figures.series_overview(stamps[:100], names, values[:100], {}),
         "forecasts": figures.forecasts([window, window, window], ["seasonal_naive", "dlinear"], "kW", columns=2),
         "no_history": figures.forecasts([figures.Forecast("x", wave[:0], wave, {"own": wave})], ["own"]),
-        "curve": figures.training_curve(step, loss, select, 20, "dlinear"),
         "curves": figures.training_curves({0: curve, 1: [], 2: curve}, "dlinear"),
         "step": figures.error_by_step({"seasonal_naive": wave**2, "dlinear": wave**2 / 2}),
         "scale": figures.error_by_scale({"a": np.ones(3), "b": np.ones(3)}, BANDS, np.array([0.5, 0.3, 0.2])),
@@ -97,7 +95,7 @@ def test_ids_differ_between_pictures_of_a_page(drawings: dict[str, figures.Drawi
     def ids(svg: str) -> set[str]:
         return set(re.findall(r'\sid="([^"]+)"', svg))
 
-    one, two = ids(drawings["curve"].svg("one")), ids(drawings["curve"].svg("two"))
+    one, two = ids(drawings["curves"].svg("one")), ids(drawings["curves"].svg("two"))
     assert one
     assert not one & two
 

@@ -76,7 +76,8 @@ def test_every_asset_has_a_group_a_description_and_its_contract_as_checks(name: 
 def test_selections_written_as_text_are_understood() -> None:
     graph = defs.resolve_asset_graph()
     cases = {
-        "key:model+": {"model", "evaluation"},
+        "key:model+": {"model", "evaluation", "comparison", "leaderboard", "report"},
+        "key:model+1": {"model", "evaluation"},
         "group:data": {"raw_series", "series"},
         "+key:splits and not key:windows": {"raw_series", "series", "splits"},
         'kind:"parquet" and group:"data"': {"series"},
@@ -87,7 +88,7 @@ def test_selections_written_as_text_are_understood() -> None:
 
 
 def test_a_job_over_a_selection_as_text_resolves() -> None:
-    job = dg.define_asset_job("features_only", selection="key:windows+1 and group:features")
+    job = dg.define_asset_job("features_only", selection='key:windows+ and group:"features" and not key:splits')
     resolved = dg.Definitions(assets=list(defs.assets or []), resources=defs.resources, jobs=[job])
     nodes = resolved.resolve_job_def("features_only").graph.node_dict
     assert {"windows", "wavelet_coefficients"} <= set(nodes)
@@ -130,7 +131,12 @@ def test_imports_point_one_way() -> None:
 
 def test_the_science_imports_where_nothing_else_is_installed(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", BARE], cwd=tmp_path, env=environment(CHECKOUT), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", BARE],
+        cwd=tmp_path,
+        env=environment(CHECKOUT),
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 25
@@ -157,7 +163,9 @@ def test_the_schedule_ticks_and_retrains_what_is_out_of_date(finished_project: P
         edit(root / "params.yaml", "clip_norm: 0.0", "clip_norm: 1.0")
         before = artifacts(root)
         with instance_of(project) as instance:
-            done = retrain.execute_in_process(instance=instance, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}})
+            done = retrain.execute_in_process(
+                instance=instance, run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+            )
             assert done.success
             made = instance.get_latest_materialization_event(AssetKey("model"))
         assert made is not None

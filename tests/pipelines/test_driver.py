@@ -9,10 +9,20 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from conftest import make_project
-from inside import artifacts, command, copied, dvc, edit, entered, fine, locked, refused, up_to_date
+from inside import artifacts, copied, dvc, edit, entered, fine, locked, refused, up_to_date
 
 from assets.producing import PROCESS_TAG
+from assets.project import Project
 from assets.storage import owner
+
+EVERY_STEP = {
+    "raw_series@tiny", "series@tiny", "windows@tiny.T128", "wavelet_coefficients@tiny.T128",
+    "prompt_statistics@tiny.T128", "splits@tiny", "model@tiny.seasonal_naive", "model@tiny.dlinear",
+    "evaluation@tiny.seasonal_naive", "evaluation@tiny.dlinear",
+}  # fmt: skip
+MODELS = {"model@tiny.seasonal_naive", "model@tiny.dlinear"}
+EVALUATIONS = {"evaluation@tiny.seasonal_naive", "evaluation@tiny.dlinear"}
+DATASET = "data_contracts/datasets/tiny.yaml"
 
 
 @pytest.fixture
@@ -27,6 +37,13 @@ def seed_lists(root: Path) -> list[list[str]]:
     return [sorted(p.name for p in (place / "tiny" / "dlinear").glob("seed=*")) for place in places]
 
 
+def out_of_date(project: Project) -> set[str]:
+    """What the driver would run first: steps whose own dependencies changed."""
+    from pipelines.dvc import default_steps, dirty
+
+    return dirty(project, default_steps(project))
+
+
 def test_a_second_run_does_nothing_and_a_new_seed_trains_itself_only(mine: Path) -> None:
     before, params = artifacts(mine), (mine / "params.yaml").read_text()
     said = fine(mine, "run")
@@ -34,9 +51,17 @@ def test_a_second_run_does_nothing_and_a_new_seed_trains_itself_only(mine: Path)
     assert "everything was up to date" in said.err
     assert artifacts(mine) == before
 
+    # Hours are not started unasked.
+    edit(mine / "params.yaml", "limit_minutes: 60", "limit_minutes: 0.00001")
+    ask = ("run", "--benchmark", "tiny", "--stage", "dlinear", "--seed", "1", "--json")
+    message = refused(mine, *ask)
+    for part in ("tiny dlinear seed 1", "pipeline.limit_minutes", "nothing was started", "--yes", "wavecore plan"):
+        assert part in message
+    assert artifacts(mine) == before
+
     old = mine / "store/models/tiny/dlinear/seed=0/model.safetensors"
     made = old.stat().st_mtime_ns
-    said = fine(mine, "run", "--benchmark", "tiny", "--stage", "dlinear", "--seed", "1", "--json")
+    said = fine(mine, *ask, "--yes")
     assert said.steps == ["model tiny|dlinear", "evaluation tiny|dlinear"]
     assert [json.loads(line)["seed"] for line in said.out.splitlines()] == [1]
     assert seed_lists(mine) == [["seed=0", "seed=1"]] * 3
@@ -46,11 +71,13 @@ def test_a_second_run_does_nothing_and_a_new_seed_trains_itself_only(mine: Path)
     assert old.stat().st_mtime_ns == made
     assert after["/store/models/tiny/dlinear/seed=1/model.safetensors"] != old.read_bytes()
     edited = (mine / "params.yaml").read_text()
-    assert "seeds: [1]" in edited or "seeds:\n" in edited
+    with entered(mine) as project:
+        assert project.settings().seeds_of("tiny", "dlinear") == (0, 1)
     comments = [line.split("#", 1)[1] for line in params.splitlines() if "#" in line]
     assert [line.split("#", 1)[1] for line in edited.splitlines() if "#" in line] == comments
     up_to_date(mine)
 
+    # A seed that is no longer asked for goes, and nothing else.
     (mine / "params.yaml").write_text(params)
     fine(mine, "run")
     assert artifacts(mine) == before
@@ -58,54 +85,93 @@ def test_a_second_run_does_nothing_and_a_new_seed_trains_itself_only(mine: Path)
     up_to_date(mine)
 
 
-def test_a_benchmark_on_demand_moves_to_the_default_matrix_without_running_again(tmp_path: Path) -> None:
-    root = make_project(tmp_path / "project", benchmarks=("demo",))
-    fine(root, "run", "--benchmark", "tiny", "--stage", "seasonal_naive")
-    names = {
-        "raw_series@tiny", "series@tiny", "windows@tiny.T128", "wavelet_coefficients@tiny.T128",
-        "prompt_statistics@tiny.T128", "splits@tiny", "model@tiny.seasonal_naive", "evaluation@tiny.seasonal_naive",
-    }  # fmt: skip
-    on_demand = "pipelines/on_demand/dvc.lock"
-    assert set(locked(root, on_demand)) == names
-    assert not any("tiny" in name for name in locked(root))
-    assert "demo" in (root / "dvc.yaml").read_text()
-    assert "tiny" not in (root / "dvc.yaml").read_text()
-    before = artifacts(root)
-    shown = json.loads(dvc(root, "metrics", "show", "--json").splitlines()[0])
-    assert any("results/tiny/seasonal_naive/metrics.json" in path for path in shown[""]["data"])
-
-    params = root / "params.yaml"
-    edit(params, "benchmarks: [demo]", "benchmarks: [tiny]")
-    edit(params, "stages: [seasonal_naive, dlinear]", "stages: [seasonal_naive]")
-    said = fine(root, "run")
+def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_running_again(mine: Path) -> None:
+    before, on_demand = artifacts(mine), "pipelines/on_demand/dvc.lock"
+    entries = {name: entry for name, entry in locked(mine).items() if name != "report"}
+    assert set(entries) == EVERY_STEP
+    edit(mine / "params.yaml", "benchmarks: [tiny]", "benchmarks: [demo]")
+    said = fine(mine, "run", "--benchmark", "tiny")
     assert said.steps == []
-    assert names <= set(locked(root))
-    assert not (root / on_demand).exists()
-    assert artifacts(root) == before
-    up_to_date(root)
+    assert locked(mine, on_demand) == entries
+    assert not any("tiny" in name for name in locked(mine))
+    assert "tiny" not in (mine / "dvc.yaml").read_text()
+    assert "model@demo" not in (mine / "pipelines/on_demand/dvc.yaml").read_text()
+    shown = json.loads(dvc(mine, "metrics", "show", "--json").splitlines()[0])
+    assert any("results/tiny/dlinear/metrics.json" in path for path in shown[""]["data"])
+
+    edit(mine / "params.yaml", "benchmarks: [demo]", "benchmarks: [tiny]")
+    said = fine(mine, "run")
+    assert said.steps == []
+    assert {name: entry for name, entry in locked(mine).items() if name != "report"} == entries
+    # `demo` was on the matrix for a while, but was never run: no file knows it.
+    assert not (mine / on_demand).exists()
+    assert artifacts(mine) == before
+    up_to_date(mine)
 
 
-def test_an_edited_yaml_invalidates_what_follows_from_it(mine: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (DATASET, "season: 24", "season: 12", EVERY_STEP - {"prompt_statistics@tiny.T128"}),
+        ("data_contracts/benchmarks/tiny.yaml", "horizon: 16", "horizon: 8", {"splits@tiny"} | MODELS | EVALUATIONS),
+        ("params.yaml", "weight_decay: 0.0", "weight_decay: 0.5", {"model@tiny.dlinear"}),
+        ("params.yaml", "steps: 120", "steps: 119", {"model@tiny.dlinear"}),
+        ("params.yaml", "seeds: [0]", "seeds: [0, 1]", {"model@tiny.dlinear"}),
+        ("params.yaml", "threads: 2", "threads: 1", {"model@tiny.dlinear"} | EVALUATIONS),
+        ("params.yaml", "burst_threshold: 5.0", "burst_threshold: 4.0", {"wavelet_coefficients@tiny.T128"}),
+        ("params.yaml", "lags: 5", "lags: 4", {"windows@tiny.T128", "prompt_statistics@tiny.T128"}),
+        ("params.yaml", "sample_windows: 3", "sample_windows: 2", EVALUATIONS),
+        ("params.yaml", "memory_mb: 128", "memory_mb: 64", set()),
+        ("data_contracts/suites/windows.json", '"name": "windows"', '"name":  "windows"', {"windows@tiny.T128"}),
+        ("wavecore/learn/loop.py", "import torch\n", "import torch  # here\n", MODELS),
+        ("wavecore/judge/metrics.py", "import numpy as np\n", "import numpy as np  # here\n", EVALUATIONS),
+    ],
+)
+def test_an_edit_makes_just_what_reads_it_out_of_date(
+    file: str, old: str, new: str, expected: set[str], finished_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shared = tmp_path_factory.getbasetemp() / "edited"
+    root = shared if shared.exists() else copied(finished_project, shared)
+    whole = (root / file).read_text()
+    edit(root / file, old, new)
+    try:
+        with entered(root) as project:
+            assert out_of_date(project) == expected
+    finally:
+        (root / file).write_text(whole)
+
+
+@pytest.mark.slow
+def test_an_edited_yaml_runs_what_follows_and_the_same_result_stops_there(mine: Path) -> None:
     before = artifacts(mine)
-    edit(mine / "data_contracts/datasets/tiny.yaml", "season: 24", "season: 12")
+    edit(mine / DATASET, "season: 24", "season: 12")
     said = fine(mine, "run")
     assert {"series tiny", "splits tiny", "model tiny|seasonal_naive", "evaluation tiny|seasonal_naive"} <= set(
         said.steps
     )
-    # What came out the same stops there.
     assert not any(step.startswith("prompt") for step in said.steps)
     after = artifacts(mine)
     assert after["/results/tiny/seasonal_naive/metrics.json"] != before["/results/tiny/seasonal_naive/metrics.json"]
     unchanged = artifacts(mine, "raw", "series", "windows", "wavelets", "prompts", "splits")
     assert unchanged == {path: before[path] for path in unchanged}
-    assert (
-        after["/store/models/tiny/dlinear/seed=0/model.safetensors"]
-        == (before["/store/models/tiny/dlinear/seed=0/model.safetensors"])
-    )
+    weights = "/store/models/tiny/dlinear/seed=0/model.safetensors"
+    assert after[weights] == before[weights]
     up_to_date(mine)
 
 
-def test_runs_whose_process_is_gone_are_marked_as_failed(finished_project: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_first_run_on_demand_lands_in_the_file_on_demand(tmp_path: Path) -> None:
+    root = make_project(tmp_path / "project", benchmarks=("demo",))
+    fine(root, "run", "--benchmark", "tiny", "--stage", "seasonal_naive")
+    assert set(locked(root, "pipelines/on_demand/dvc.lock")) == {n for n in EVERY_STEP if "dlinear" not in n}
+    assert locked(root) == {}
+    edit(root / "params.yaml", "benchmarks: [demo]", "benchmarks: [tiny]")
+    edit(root / "params.yaml", "stages: [seasonal_naive, dlinear]", "stages: [seasonal_naive]")
+    assert fine(root, "run").steps == []
+    up_to_date(root)
+
+
+def test_runs_whose_process_is_gone_are_marked_as_failed() -> None:
     from pipelines.definitions import defs
     from pipelines.home import fail_orphans
 
@@ -138,42 +204,21 @@ def test_accept_takes_code_and_nothing_else(mine: Path) -> None:
     assert "model@tiny.seasonal_naive" not in message
     assert "params.yaml: train is modified" in message
     assert (mine / "dvc.lock").read_bytes() == lock
-    assert not (mine / "results" / "accepted.jsonl").exists()
+    assert artifacts(mine) == before  # no record of an acceptance either
     edit(params, "weight_decay: 0.5", "weight_decay: 0.0")
 
     said = fine(mine, "accept", "--because", "a remark; the tests of the room still pass")
-    assert {line.split()[-1] for line in said.out.splitlines()} == {
-        f"{asset}@tiny.{stage}" for asset in ("model", "evaluation") for stage in ("seasonal_naive", "dlinear")
-    }
+    assert {line.split()[-1] for line in said.out.splitlines()} == MODELS | EVALUATIONS
     (entry,) = map(json.loads, (mine / "results" / "accepted.jsonl").read_text().splitlines())
     assert entry["because"] == "a remark; the tests of the room still pass"
-    assert "model@tiny.dlinear" in entry["steps"]
+    assert set(entry["steps"]) == MODELS | EVALUATIONS
     assert len(entry["code"]) == 2
-    assert artifacts(mine, *("models", "evaluations")) == {
-        p: b for p, b in before.items() if "/models/" in p or "/eval" in p
-    }
     up_to_date(mine)
 
-    # What was accepted stands from then on: a change of the other seeds trains nothing that is there.
-    said = fine(mine, "run", "--stage", "dlinear", "--seed", "3")
+    # What was accepted stands from then on: nothing is trained or scored again.
+    fine(mine, "materialize", "model", "tiny|dlinear")
+    fine(mine, "materialize", "evaluation", "tiny|dlinear")
     after = artifacts(mine)
-    kept = [p for p in before if "/seed=0/" in p]
-    assert {p: after[p] for p in kept} == {p: before[p] for p in kept}
+    after.pop("/results/accepted.jsonl")
+    assert after == before
     up_to_date(mine)
-
-
-def test_hours_are_not_started_unasked(mine: Path) -> None:
-    before = artifacts(mine)
-    params = mine / "params.yaml"
-    edit(params, "limit_minutes: 60", "limit_minutes: 0.00001")
-    edit(params, "weight_decay: 0.0", "weight_decay: 0.5")
-    message = refused(mine, "run")
-    for part in ("tiny dlinear seed 0", "limit_minutes", "--yes", "wavecore plan"):
-        assert part in message
-    assert artifacts(mine) == before
-    fine(mine, "run", "--yes")
-    changed = "/store/models/tiny/dlinear/seed=0/model.safetensors"
-    assert artifacts(mine)[changed] != before[changed]
-    up_to_date(mine)
-    with entered(mine) as project:
-        assert project.settings().train_of("tiny", "dlinear").weight_decay == 0.5

@@ -13,7 +13,7 @@ DATA = os.environ.get("WAVECORE_DATA", "")
 
 @pytest.mark.data
 def test_baselines_on_etth1(tmp_path: Path) -> None:
-    """dlinear at most 0.372 and seasonal_naive 0.512 on all 19,495 test series; the same numbers wherever they are shown."""
+    """dlinear at most 0.372, seasonal_naive 0.512 on all 19,495 test series; the same wherever they are shown."""
     assert DATA, "set WAVECORE_DATA to the folder of published files"
     root = make_project(tmp_path / "project")
     printed = wavecore(root, "run", "--benchmark", "etth1_96", "--json", WAVECORE_DATA=DATA).stdout

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wavecore.errors import DataError
 from wavecore.series.arrays import SeriesArrays, from_values
 from wavecore.series.normalize import Scaler
-from wavecore.series.windows import WindowData, window_view
+from wavecore.series.windows import WindowData
 
 
 def some_arrays(n: int = 60, channels: int = 3, missing: float = 0.1, seed: int = 0) -> SeriesArrays:
@@ -130,18 +130,6 @@ def test_tensors_that_are_not_finite_are_refused() -> None:
 def test_fewer_rows_than_one_window() -> None:
     with pytest.raises(DataError, match="60 rows, one window needs 61"):
         some_data(window=61)
-    with pytest.raises(DataError, match="needs 61"):
-        window_view(np.zeros((60, 2)), 61)
-
-
-def test_the_view_holds_every_window_and_copies_nothing() -> None:
-    values = np.arange(60.0).reshape(20, 3)
-    view = window_view(values, 5)
-    assert view.shape == (16, 3, 5)
-    for i in range(16):
-        np.testing.assert_array_equal(view[i], values[i : i + 5].T)
-    assert np.shares_memory(view, values)
-    assert not view.flags.writeable
 
 
 def test_values_after_the_window_change_no_input() -> None:

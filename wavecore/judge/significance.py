@@ -228,12 +228,13 @@ def detectable_gap(error: float, freedom: float, alpha: float, power: float = 0.
 
 def holm(p: Array) -> Array:
     """Holm's (1979) step-down correction of p values; NaN (no test) stays NaN and does not count as a test."""
+    from statsmodels.stats.multitest import multipletests
+
     p = np.asarray(p, dtype=np.float64)
     out = np.full(p.shape, np.nan)
-    tested = np.flatnonzero(~np.isnan(p))
-    order = tested[np.argsort(p[tested], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    out[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
+    tested = ~np.isnan(p)
+    if tested.any():
+        out[tested] = multipletests(p[tested], method="holm")[1]
     return out
 
 

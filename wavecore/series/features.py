@@ -169,14 +169,6 @@ def stored_mb(arrays: SeriesArrays, window: int, settings: FeatureSettings) -> f
     return rows * sum(band_lengths(window, settings).values()) * 4 / 2**20
 
 
-def prompt_statistics(
-    arrays: SeriesArrays, scaler: Scaler, window: int, settings: FeatureSettings, starts: np.ndarray | None = None
-) -> Iterator[Columns]:
-    """Chunks of start, channel, min, max, median, trend and lags of the instance-normalized window."""
-    for chunk in window_rows(arrays, scaler, window, settings, starts):
-        yield {**_keys(chunk), **prompt.statistics(chunk.normalized, settings.lags)}
-
-
 def _keys(chunk: WindowChunk) -> Columns:
     return {"start": chunk.start, "channel": chunk.channel}
 

@@ -36,27 +36,6 @@ class Batch(NamedTuple):
     origin: Tensor
 
 
-def window_view(values: np.ndarray, window: int) -> np.ndarray:
-    """All windows of a series without copying it.
-
-    Args:
-        values: [n, N].
-        window: T, at most n.
-
-    Returns:
-        [n - T + 1, N, T], read-only; entry i holds the rows [i, i + T).
-
-    Raises:
-        DataError: fewer rows than one window.
-    """
-    if window < 1 or len(values) < window:
-        raise DataError(
-            f"the series has {len(values)} rows, one window needs {window}",
-            "add rows, or set a shorter `window` in the benchmark's YAML",
-        )
-    return np.lib.stride_tricks.sliding_window_view(values, window, axis=0)
-
-
 @dataclass(frozen=True, eq=False)
 class WindowData:
     """A standardized series in memory, cut into windows on demand.
