@@ -11,7 +11,8 @@ from typing import Any
 from assets import accepted
 from assets.project import Project, seed_folder, seeds_in
 from assets.training import JUDGE_ROOMS, TRAIN_ROOMS
-from pipelines.dvc import DvcVersions, accept_as_is, dvc, known_steps
+from pipelines.dvc import DvcVersions, accept_as_is, dvc
+from pipelines.dvc_files import known_steps
 from pipelines.steps import Step
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash

@@ -70,7 +70,7 @@ def add_own(
         WavecoreError: the file cannot be read, or a name is taken; nothing is written then.
     """
     from assets.ingest.sniff import understand, write_yaml
-    from pipelines.dvc import write_files
+    from pipelines.dvc_files import write_files
 
     project.settings()  # a broken params.yaml or catalog is found before anything is written
     understood = understand(file, timezone=timezone, window=window, horizon=horizon, missing=missing, name=name)

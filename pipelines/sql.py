@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import polars as pl
 from assets.project import Project, seed_folder, seeds_in
 from assets.results import runs
 from assets.storage import owner
-from wavecore.errors import WavecoreError
+from wavecore.errors import StorageError, WavecoreError
 
 DATABASE = "wavecore.duckdb"
+_ATTEMPTS = 6
 log = logging.getLogger("wavecore")
 
 
@@ -161,24 +163,31 @@ def connect(project: Project, database: Path | None = None) -> duckdb.DuckDBPyCo
 def query(project: Project, text: str) -> pl.DataFrame:
     """Answer one query.
 
+    A run may be swapping a table at this very moment: for an instant it is not there, then its file is another one. So
+    where a table is missed, the views are made anew a few times.
+
     Raises:
         WavecoreError: DuckDB refuses it; its message and the tables there are come with it.
     """
-    for attempt in (1, 2):
-        with connect(project) as connection:
-            try:
-                return connection.sql(text).pl()
-            except duckdb.IOException as error:
-                # A run may have swapped a table in between: its file has another inode now, so the views are made anew.
-                if attempt == 2:
-                    raise WavecoreError(f"the query was not answered: {error}", "run it again") from error
-            except (duckdb.Error, AttributeError) as error:
-                rows = connection.execute("show tables").fetchall()
-                tables = ", ".join(row[0] for row in rows if not row[0].startswith("_"))
-                raise WavecoreError(
-                    f"the query was not answered: {error}", f"tables: {tables or 'none yet'}"
-                ) from error
-    raise AssertionError("two attempts either answer or raise")
+    for attempt in range(_ATTEMPTS):
+        last = attempt == _ATTEMPTS - 1
+        time.sleep(0.02 * attempt)
+        try:
+            with connect(project) as connection:
+                try:
+                    return connection.sql(text).pl()
+                except (duckdb.Error, AttributeError) as error:
+                    if isinstance(error, (duckdb.IOException, duckdb.CatalogException)) and not last:
+                        continue
+                    rows = connection.execute("show tables").fetchall()
+                    tables = ", ".join(row[0] for row in rows if not row[0].startswith("_"))
+                    raise WavecoreError(
+                        f"the query was not answered: {error}", f"tables: {tables or 'none yet'}"
+                    ) from error
+        except (StorageError, OSError):
+            if last:
+                raise
+    raise AssertionError("the last attempt either answers or raises")
 
 
 def write_database(project: Project) -> Path:

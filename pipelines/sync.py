@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets.project import Project
 from assets.versions import data_version, dvc_hash
-from pipelines.dvc import default_steps, known_steps, write_files
+from pipelines.dvc_files import default_steps, known_steps, write_files
 from pipelines.home import instance_of
 from pipelines.sql import write_database
 from pipelines.steps import Step

@@ -39,7 +39,8 @@ def seed_lists(root: Path) -> list[list[str]]:
 
 def out_of_date(project: Project) -> set[str]:
     """What the driver would run first: steps whose own dependencies changed."""
-    from pipelines.dvc import default_steps, dirty
+    from pipelines.dvc import dirty
+    from pipelines.dvc_files import default_steps
 
     return dirty(project, default_steps(project))
 
@@ -117,7 +118,7 @@ def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_runn
         ("params.yaml", "weight_decay: 0.0", "weight_decay: 0.5", {"model@tiny.dlinear"}),
         ("params.yaml", "steps: 120", "steps: 119", {"model@tiny.dlinear"}),
         ("params.yaml", "seeds: [0]", "seeds: [0, 1]", {"model@tiny.dlinear"}),
-        ("params.yaml", "threads: 2", "threads: 1", {"model@tiny.dlinear"} | EVALUATIONS),
+        ("params.yaml", "threads: 1", "threads: 2", {"model@tiny.dlinear"} | EVALUATIONS),
         ("params.yaml", "burst_threshold: 5.0", "burst_threshold: 4.0", {"wavelet_coefficients@tiny.T128"}),
         ("params.yaml", "lags: 5", "lags: 4", {"windows@tiny.T128", "prompt_statistics@tiny.T128"}),
         ("params.yaml", "sample_windows: 3", "sample_windows: 2", EVALUATIONS),

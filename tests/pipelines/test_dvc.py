@@ -76,7 +76,7 @@ def test_after_a_run_dvc_has_nothing_to_do(finished_project: Path, mine: Path) -
 
 
 def test_the_pipeline_files_in_git_are_the_generated_ones(tmp_path: Path) -> None:
-    from pipelines.dvc import write_files
+    from pipelines.dvc_files import write_files
 
     here = make_project(tmp_path / "project")
     (here / "pipelines" / "on_demand").mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +20,12 @@ from conftest import environment, files_below, run
 
 ARTIFACTS = ("raw", "series", "windows", "wavelets", "prompts", "splits", "models", "evaluations")
 CLI = (sys.executable, "-m", "pipelines.cli")
+# Settings under which dlinear trains on `tiny` for some seconds, with a checkpoint every few of its steps.
+STEPS = 4000
+LONG = {
+    f"overrides.benchmarks.tiny.dlinear.train.{key}": value
+    for key, value in {"steps": STEPS, "eval_every": 20, "checkpoint_every": 20, "patience": STEPS}.items()
+}
 
 
 class Running:
@@ -106,6 +113,14 @@ def set_params(root: Path, changes: dict[str, Any]) -> None:
             at = at[key]
         at[last] = value
     path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def checkpointed(root: Path) -> int:
+    """The step of the resume checkpoint of dlinear on `tiny`; 0 where there is none."""
+    for state in (root / "store" / "resume" / "tiny" / "dlinear").rglob("state.json"):
+        with suppress(FileNotFoundError):
+            return int(json.loads(state.read_text())["step"])
+    return 0
 
 
 def unfinished_runs(root: Path) -> list[str]:

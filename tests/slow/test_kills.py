@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,8 +125,6 @@ main()
 
 def test_killed_between_the_renames_of_an_artifact(undisturbed: Undisturbed, tmp_path: Path) -> None:
     """Where an artifact's old folder has stepped aside and the new one is not yet in its place, and around that."""
-    import sys
-
     root, rng = tmp_path / "project", random.Random(SEED)
     shutil.copytree(undisturbed.other, root, symlinks=True)
     for _ in range(6):
@@ -145,4 +144,20 @@ def test_killed_within_dvc_repro(undisturbed: Undisturbed, tmp_path: Path) -> No
         time.sleep(rng.uniform(5, 25))
         assert attempt.kill(), attempt.text
     Running(root, *CLI, "run").finish()
+    assert_as_undisturbed(root, undisturbed.root)
+
+
+def test_half_written_files_of_dvc_are_mended(undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """DVC writes its lock file and its note of locks in place: a kill may cut off either, and leave valid YAML."""
+    root = tmp_path / "project"
+    shutil.copytree(undisturbed.root, root, symlinks=True)
+    text = (root / "dvc.lock").read_text()
+    copy = root / "store" / "runs" / "committing" / "dvc.lock"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(text)
+    (root / "dvc.lock").write_text(text[: text.index("- path") + len("- path:")])
+    (root / ".dvc" / "tmp" / "rwlock").write_text('{"write": {')
+    last = Running(root, *CLI, "run")
+    last.finish()
+    assert "was half written" in last.text
     assert_as_undisturbed(root, undisturbed.root)

@@ -7,23 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from killing import CLI, Running, artifacts, assert_as_undisturbed, set_params
+from killing import CLI, LONG, STEPS, Running, artifacts, assert_as_undisturbed, checkpointed, set_params
 
 pytestmark = pytest.mark.slow
-
-STEPS = 4000
-LONG = {
-    f"overrides.benchmarks.tiny.dlinear.train.{key}": value
-    for key, value in {"steps": STEPS, "eval_every": 20, "checkpoint_every": 20, "patience": STEPS}.items()
-}
-
-
-def step_of(root: Path) -> int:
-    """The step of the resume checkpoint; 0 where there is none."""
-    try:
-        return int(json.loads((root / "store/resume/tiny/dlinear/seed=0/state.json").read_text())["step"])
-    except FileNotFoundError:
-        return 0
 
 
 def test_a_killed_training_goes_on_and_ends_the_same(finished_project: Path, tmp_path: Path) -> None:
@@ -38,7 +24,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(finished_project: Path, tmp
 
     for reached in (STEPS // 4, STEPS // 2):
         attempt = Running(killed, *CLI, "run")
-        assert attempt.wait_until(lambda least=reached: step_of(killed) >= least), attempt.text
+        assert attempt.wait_until(lambda least=reached: checkpointed(killed) >= least), attempt.text
         assert attempt.kill()
         assert {path: content for path, content in artifacts(killed).items() if "dlinear" in path} == {
             path: content for path, content in before.items() if "dlinear" in path

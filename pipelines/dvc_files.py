@@ -1,0 +1,243 @@
+"""The two files that hold DVC's stages, generated; their locks; and which of the steps stand in them.
+
+`dvc.yaml` has the default matrix of params.yaml, so that `dvc repro` runs just that. `pipelines/on_demand/dvc.yaml` has
+everything else that was ever run here, so that `dvc status`, `push`, `pull` and `metrics show` know it too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from assets.project import Project
+from assets.storage import write_text
+from pipelines.steps import KINDS, Step, step_of, steps_of
+from wavecore.errors import BusyError, StorageError, WavecoreError
+
+_HEADER = """\
+# Written by `wavecore sync` from pipelines/steps.py, params.yaml and data_contracts/. Edit those, not this.
+"""
+ROOT = "dvc.yaml"
+ON_DEMAND = "pipelines/on_demand/dvc.yaml"
+REGISTRY = "store/registry"
+log = logging.getLogger("wavecore")
+REPORT_CODE = (
+    *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
+    *(f"assets/{name}.py" for name in ("drawing", "figures", "lineage", "lineage_graph", "results")),
+    "wavecore/judge",
+)
+LOCK_WAIT_SECONDS = 120
+# The safe loader; in C where PyYAML was built with it, since the lock files are read often.
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def lock_of(file: str) -> str:
+    return file.replace(".yaml", ".lock")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506  a safe loader
+    except yaml.YAMLError as error:
+        raise StorageError(f"{path}: not valid YAML ({error})", "restore it with `git checkout`") from error
+
+
+def default_steps(project: Project) -> list[Step]:
+    """The steps of the default matrix of params.yaml."""
+    pipeline = project.settings().pipeline
+    return steps_of(project, pipeline.benchmarks, pipeline.stages)
+
+
+def known_steps(project: Project) -> list[Step]:
+    """Every step that stands in one of the two files."""
+    found = [
+        (asset, key)
+        for file in (ROOT, ON_DEMAND)
+        for asset, group in (_load(project.root / file).get("stages") or {}).items()
+        for key in group.get("foreach") or {}
+    ]
+    return [step for asset, key in found if (step := _step_or_none(project, asset, key)) is not None]
+
+
+def _step_or_none(project: Project, asset: str, key: str) -> Step | None:
+    # A benchmark or stage that has since been taken away leaves the files with it.
+    if asset in ("model", "evaluation"):
+        key = key.replace(".", "|", 1)
+    try:
+        return step_of(project, asset, key)
+    except WavecoreError:
+        return None
+
+
+def _has_registry(project: Project) -> bool:
+    return REGISTRY in recorded(project) or (project.root / REGISTRY).is_dir()
+
+
+def _content(project: Project, steps: Sequence[Step], file: str) -> str:
+    up = "/".join([".."] * file.count("/"))
+    stages: dict[str, Any] = {}
+    for kind in KINDS:
+        own = [s for s in steps if s.asset == kind.asset]
+        if not own:
+            continue
+        key = "${item.benchmark}|${item.stage}" if kind.asset in ("model", "evaluation") else None
+        key = key or {"raw_series": "${item.dataset}", "series": "${item.dataset}", "splits": "${item.benchmark}"}.get(
+            kind.asset, "${item.features}"
+        )
+        do: dict[str, Any] = {"wdir": up} if up else {}
+        do |= {"cmd": f"wavecore materialize {kind.asset} '{key}'", "deps": list(kind.deps)}
+        if kind.params:
+            do["params"] = list(kind.params)
+        outs: list[Any] = []
+        for out in kind.outs:
+            flags: dict[str, Any] = {"persist": True}
+            if out.startswith("results/"):
+                flags = {"cache": False, "persist": True}
+            outs.append({out: flags})
+        do["outs"] = outs
+        stages[kind.asset] = {"foreach": {s.name.split("@", 1)[1]: dict(s.item) for s in own}, "do": do}
+    document: dict[str, Any] = {"stages": stages}
+    results = [out for s in steps for out in s.outs if out.startswith("results/")]
+    if file == ROOT:
+        report_deps = [*REPORT_CODE, *results]
+        stages["report"] = {"cmd": "wavecore materialize report", "deps": report_deps, "params": ["judge"]}
+    elif _has_registry(project):
+        # Frozen: entries are made by promotion, never by `dvc repro`.
+        outs = [{REGISTRY: {"persist": True}}]
+        stages["registry"] = {"wdir": up, "cmd": "wavecore champion", "frozen": True, "outs": outs}
+    prefix = f"{up}/" if up else ""
+    if results:
+        document["metrics"] = [f"{prefix}{out}/metrics.json" for out in results]
+        document["plots"] = [
+            {
+                f"{prefix}{out}/steps.csv": {
+                    "x": "step",
+                    "y": "mse",
+                    "title": f"MSE per horizon step: {' '.join(out.split('/')[1:])}",
+                }
+            }
+            for out in results
+        ]
+    return _HEADER + yaml.safe_dump(document, sort_keys=False, width=200, allow_unicode=True)
+
+
+@contextmanager
+def alone(project: Project) -> Iterator[None]:
+    """One process at a time reads, changes and commits the pipeline files; within a process it may be nested."""
+    folder = project.store / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "pipeline.lock", is_singleton=True)
+    try:
+        lock.acquire(timeout=2 * LOCK_WAIT_SECONDS)
+    except Timeout:
+        raise BusyError("another process is changing the pipeline files", "wait until it ends and run again") from None
+    try:
+        _mend_locks(project)
+        yield
+    finally:
+        lock.release()
+
+
+def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
+    """Bring both files up to date with params.yaml and the catalog, and take `also` up into the one on demand.
+
+    Lock entries move with their stages.
+
+    Returns:
+        Whether anything changed.
+    """
+    with alone(project):
+        return _write_files(project, also)
+
+
+def _write_files(project: Project, also: Iterable[Step]) -> bool:
+    default = default_steps(project)
+    names = {s.name for s in default}
+    locked: dict[str, Any] = {}
+    for file in (ROOT, ON_DEMAND):
+        locked |= _load(project.root / lock_of(file)).get("stages") or {}
+    # What left the default matrix before it was ever run here leaves the files.
+    ever_run = [s for s in known_steps(project) if s.name in locked]
+    # Deduplicated by name: an item whose override key came or went replaces its older self.
+    demand = {s.name: s for s in (*ever_run, *also) if s.name not in names}
+    wanted = {ROOT: default, ON_DEMAND: list(demand.values())}
+    changed = False
+    for file, steps in wanted.items():
+        text = _content(project, steps, file) if steps or _has_registry(project) else None
+        path = project.root / file
+        if text is None:
+            if path.exists():
+                path.unlink()
+                (project.root / lock_of(file)).unlink(missing_ok=True)
+                changed = True
+            continue
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            changed = True
+        own = {s.name for s in steps} | ({"report"} if file == ROOT else {"registry"})
+        entries = {name: entry for name, entry in locked.items() if name in own}
+        lock_path = project.root / lock_of(file)
+        if entries != (_load(lock_path).get("stages") or {}):
+            write_text(
+                lock_path, yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False, allow_unicode=True)
+            )
+            changed = True
+    return changed
+
+
+def targets(project: Project, steps: Sequence[Step]) -> list[str]:
+    """The steps as DVC targets: `stage`, or `file:stage` for those on demand."""
+    in_root = {s.name for s in default_steps(project)}
+    return [s.name if s.name in in_root else f"{ON_DEMAND}:{s.name}" for s in steps]
+
+
+def recorded(project: Project) -> dict[str, str]:
+    """Path → hash of every out that the lock files record."""
+    found: dict[str, str] = {}
+    for file in (ROOT, ON_DEMAND):
+        for entry in (_load(project.root / lock_of(file)).get("stages") or {}).values():
+            found |= {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
+    return found
+
+
+def copy_of(project: Project, file: str) -> Path:
+    return project.runs / "committing" / file.replace("/", "__").replace(".yaml", ".lock")
+
+
+def _valid_lock(path: Path) -> bool:
+    """Whether DVC would read this lock file: YAML that is cut off may still be YAML."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506  a safe loader
+    except FileNotFoundError:
+        return True
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, Invalid):
+        return False
+    return True
+
+
+def _mend_locks(project: Project) -> None:
+    """Put back a lock file that a commit left half written when it was killed.
+
+    Under the lock of `_alone` no commit is at work, so a copy that is still there is of one that never ended.
+    """
+    for file in (ROOT, ON_DEMAND):
+        lock, copy = project.root / lock_of(file), copy_of(project, file)
+        if not copy.is_file():
+            continue
+        if not _valid_lock(lock):
+            # An empty copy: there was no lock file before that commit.
+            text = copy.read_text(encoding="utf-8")
+            write_text(lock, text) if text else lock.unlink(missing_ok=True)
+            log.warning("%s was half written by a commit that was killed; it is as before that commit again", lock.name)
+        copy.unlink(missing_ok=True)
