@@ -36,8 +36,8 @@ lint: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test-slow: .venv/ready ## the browser, the kills, the published data
-	$(BIN)/python -m pytest -m 'slow or browser or data'
+test-slow: .venv/ready ## the browser, the kills and, where WAVECORE_DATA is set, the published data
+	$(BIN)/python -m pytest -m 'slow or browser$(if $(WAVECORE_DATA), or data)'
 
 ui: .venv/ready ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/wavecore ui

@@ -96,9 +96,10 @@ class Work:
 
     def folder(self, target: Path | None = None) -> AbstractContextManager[Path]:
         """An empty folder that takes the artifact's place once it is whole and nothing it depends on has changed."""
+        place = target or self.outs[0]
         return new_folder(
-            target or self.outs[0],
-            self.project.store / "tmp",
+            place,
+            self.project.unfinished_for(place),
             lambda: self.versions.require_unchanged(self.project, self.asset, self.key, self.before),
         )
 

@@ -81,6 +81,16 @@ class Project:
         return self.store / "runs"
 
     @property
+    def unfinished(self) -> tuple[Path, Path]:
+        """Folders for unfinished work, of the store and of `results/`: the store may lie on a disk of its own."""
+        return self.store / "tmp", self.root / ".dvc" / "tmp" / "wavecore"
+
+    def unfinished_for(self, target: Path) -> Path:
+        """The one on the disk of `target`, from where a rename can put it in its place."""
+        below_store, beside_it = self.unfinished
+        return below_store if target.is_relative_to(self.store) else beside_it
+
+    @property
     def report(self) -> Path:
         return self.store / "report"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def new_folder(target: Path, tmp: Path, before_swap: Callable[[], None] = lambda
 
     Args:
         target: the artifact's folder.
-        tmp: the store's folder for unfinished work, on the same disk.
+        tmp: a folder for unfinished work, on the same disk.
         before_swap: a last check; what it raises keeps `target` as it was.
     """
     with disk_errors(target):
@@ -134,8 +135,19 @@ def recover(tmp: Path) -> list[Path]:
     return back
 
 
+_TEMPORARY = re.compile(r"\..+\.(\d+-\d+)(\.tmp)?")
+
+
+def sweep(folder: Path) -> None:
+    """Drop the temporary files that killed writers left in a folder (not in those below it)."""
+    for left in folder.glob(".*"):
+        found = _TEMPORARY.fullmatch(left.name)
+        if found and left.is_file() and not alive(found[1]):
+            left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically."""
+    """Write a file atomically; `sweep` knows its temporary name."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temp = path.with_name(f".{path.name}.{_me()}.tmp")

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from assets.producing import PROCESS_TAG
 from assets.project import Project
-from assets.storage import alive, recover, write_text
+from assets.storage import alive, recover, sweep, write_text
 from wavecore.errors import StorageError, WavecoreError
 
 log = logging.getLogger("wavecore")
@@ -112,11 +112,21 @@ def _says_full(error: BaseException, store: Path) -> bool:
 
 def clear(project: Project) -> None:
     """Bring back what a killed process left half done, and say so."""
-    (project.store / "tmp").mkdir(parents=True, exist_ok=True)
-    (project.store / "locks").mkdir(parents=True, exist_ok=True)
+    for folder in (*project.unfinished, project.store / "locks"):
+        folder.mkdir(parents=True, exist_ok=True)
     with FileLock(project.store / "locks" / "recover.lock"):
-        for path in recover(project.store / "tmp"):
+        for path in [path for folder in project.unfinished for path in recover(folder)]:
             log.warning("%s had stepped aside when a run was killed; it is back in its place", path)
+        for folder in _written_in(project):
+            sweep(folder)
+
+
+def _written_in(project: Project) -> list[Path]:
+    """Folders in which single files are written: settings, DVC's files, notes and views."""
+    root, catalog = project.root, project.catalog_folder
+    single = [root, root / "pipelines" / "on_demand", catalog / "datasets", catalog / "benchmarks"]
+    views = [project.report, project.dagster_home, project.runs, *(folder / "aside" for folder in project.unfinished)]
+    return [*single, *views, *(path for path in project.runs.rglob("*") if path.is_dir())]
 
 
 def fail_orphans(instance: dg.DagsterInstance) -> list[str]:

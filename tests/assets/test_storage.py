@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from assets import storage
@@ -109,3 +110,25 @@ def test_broken_json_is_named(tmp_path: Path) -> None:
     path.write_text('{"a": 1')
     with pytest.raises(StorageError, match=r"metrics\.json"):
         storage.read_json(path)
+
+
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    """Only temporary files of processes that are gone: not the user's hidden files, not a writer at work."""
+    pid, started = storage.owner().split("-")
+    gone = [f".dvc.lock.{pid}-{int(started) - 1000}.tmp", f".comparison.parquet.{pid}-{int(started) - 1000}"]
+    stay = [".gitignore", ".notes.tmp", ".v.1-2-3.tmp", f".dvc.lock.{storage.owner()}.tmp", "dvc.lock"]
+    for name in gone + stay:
+        (tmp_path / name).touch()
+    storage.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(stay)
+
+
+def test_a_killed_process_nobody_waited_for_is_gone(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    mark = f"{child.pid}-{int(psutil.Process(child.pid).create_time())}"
+    assert storage.alive(mark)
+    child.kill()
+    while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+    assert not storage.alive(mark)
+    child.wait()

@@ -1,7 +1,7 @@
-"""Commands of `wavecore` run inside the test's own process: a second instead of the seven that a new process takes to start.
+"""Commands of `wavecore` run inside the test's own process, which spares the seconds that a new one takes to start.
 
-What Dagster knows of partitions is fixed when the definitions are imported, so a project entered here has the checkout's
-datasets and benchmarks; tests that add one start processes.
+What Dagster knows of partitions is fixed when the definitions are imported, so a project entered here has the
+checkout's datasets and benchmarks; tests that add one start processes.
 """
 
 from __future__ import annotations

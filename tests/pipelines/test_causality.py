@@ -92,6 +92,7 @@ def rewrite(project: Project, row: int) -> None:
     (project.root / "grid.csv").write_text("\n".join([header, *kept]) + "\n")
 
 
+@pytest.mark.slow
 def test_from_the_raw_file_later_values_change_no_earlier_forecast(project: Project) -> None:
     root = project.root
     ground = Ground.load(project, "tiny")

@@ -67,7 +67,7 @@ def test_plan_says_what_is_to_do_and_what_fits(finished_project: Path, tmp_path:
         (("run", "--benchmark", "etth1_69"), "did you mean 'etth1_96'?"),
         (("run", "--stage", "dliner"), "did you mean 'dlinear'?"),
         (("plan", "--stage", "seasonal_naif"), "did you mean 'seasonal_naive'?"),
-        (("leaderboard", "--benchmark", "tyni"), "did you mean 'tiny'?"),
+        (("leaderboard", "--benchmark", "tinyy"), "did you mean 'tiny'?"),
         (("materialize", "model", "tiny|dlinaer"), "did you mean 'dlinear'?"),
         (("materialize", "windows", "tiny.T99"), "tiny.T128"),
         (("materialize", "models", "tiny|dlinear"), "model"),
@@ -125,8 +125,12 @@ def test_adding_a_file_twice_or_under_a_taken_name_changes_nothing(finished_proj
     file = tmp_path / "My load.csv"
     shutil.copy(root / "store/raw/tiny/tiny.csv", file)
     said = fine(root, "add", str(file)).out
-    for part in ("wrote data_contracts/datasets/my_load.yaml", "wrote data_contracts/benchmarks/my_load.yaml",
-                 "params.yaml: my_load is on the default matrix", "next: wavecore run --benchmark my_load"):  # fmt: skip
+    for part in (
+        "wrote data_contracts/datasets/my_load.yaml",
+        "wrote data_contracts/benchmarks/my_load.yaml",
+        "params.yaml: my_load is on the default matrix",
+        "next: wavecore run --benchmark my_load",
+    ):
         assert part in said
     params = (root / "params.yaml").read_text()
     assert "benchmarks: [tiny, my_load]" in params

@@ -47,13 +47,10 @@ def set_cell(line: int, column: int, text: str) -> Callable[[list[str]], list[st
 # Every habit of bad files is tested where files are read; here a few go the whole way through the command line.
 BAD = {
     "nan": (set_cell(200, 1, "NaN"), ("grid.csv", "line 200", "'north'", "no value", "treatment.missing: mask")),
-    "text": (set_cell(300, 2, "broken"), ("grid.csv", "line 300", "'industry'", "'broken'")),
     "duplicate": (
         lambda lines: [*lines[:100], lines[99], *lines[100:]],
         ("grid.csv", "line 101", "'date'", "duplicate", "line 100"),
     ),
-    "column": (lambda lines: [line.rsplit(",", 1)[0] for line in lines], ("grid.csv", "'industry'")),
-    "empty": (lambda lines: [], ("grid.csv", "empty")),
     "sentinel": (set_cell(400, 1, "-9999"), ("grid.csv", "line 400", "'north'", "-9999", "treatment.sentinels")),
 }
 
@@ -209,6 +206,7 @@ def test_a_truncated_artifact_is_named_and_made_again(finished_project: Path, tm
     message = refused(root, "materialize", "model", "tiny|dlinear")
     assert "splits@tiny" in message
     assert artifacts(root) == broken
-    assert set(fine(root, "run").steps) == {"splits tiny", "model tiny|dlinear"}
+    fine(root, "materialize", "splits", "tiny")
+    fine(root, "materialize", "model", "tiny|dlinear")
     assert artifacts(root) == before
     up_to_date(root)

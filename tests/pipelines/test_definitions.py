@@ -1,4 +1,4 @@
-"""What Dagster loads: every asset explained, every contract a check, partitions that find each other, a schedule that ticks."""
+"""What Dagster loads: assets explained, contracts as checks, partitions that find each other, a schedule that ticks."""
 
 from __future__ import annotations
 
@@ -73,6 +73,7 @@ def test_every_asset_has_a_group_a_description_and_its_contract_as_checks(name: 
         assert any(check.blocking for check in checks.values())
 
 
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_selections_written_as_text_are_understood() -> None:
     graph = defs.resolve_asset_graph()
     cases = {
@@ -87,6 +88,7 @@ def test_selections_written_as_text_are_understood() -> None:
         assert found == expected, text
 
 
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_a_job_over_a_selection_as_text_resolves() -> None:
     job = dg.define_asset_job("features_only", selection='key:windows+ and group:"features" and not key:splits')
     resolved = dg.Definitions(assets=list(defs.assets or []), resources=defs.resources, jobs=[job])

@@ -78,11 +78,17 @@ def test_a_second_run_does_nothing_and_a_new_seed_trains_itself_only(mine: Path)
     assert [line.split("#", 1)[1] for line in edited.splitlines() if "#" in line] == comments
     up_to_date(mine)
 
-    # A seed that is no longer asked for goes, and nothing else.
+
+@pytest.mark.slow
+def test_a_seed_that_is_no_longer_asked_for_goes_and_nothing_else(mine: Path) -> None:
+    before, params = artifacts(mine), (mine / "params.yaml").read_text()
+    edit(mine / "params.yaml", "seeds: [0]", "seeds: [0, 7]")
+    fine(mine, "run")
+    assert seed_lists(mine) == [["seed=0", "seed=7"]] * 3
     (mine / "params.yaml").write_text(params)
     fine(mine, "run")
-    assert artifacts(mine) == before
     assert seed_lists(mine) == [["seed=0"]] * 3
+    assert artifacts(mine) == before
     up_to_date(mine)
 
 
@@ -124,7 +130,7 @@ def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_runn
         ("params.yaml", "sample_windows: 3", "sample_windows: 2", EVALUATIONS),
         ("params.yaml", "memory_mb: 128", "memory_mb: 64", set()),
         ("data_contracts/suites/windows.json", '"name": "windows"', '"name":  "windows"', {"windows@tiny.T128"}),
-        ("wavecore/learn/loop.py", "import torch\n", "import torch  # here\n", MODELS),
+        ("wavecore/learn/loop.py", "import torch\n", "import torch  # here\n", MODELS | EVALUATIONS),
         ("wavecore/judge/metrics.py", "import numpy as np\n", "import numpy as np  # here\n", EVALUATIONS),
     ],
 )

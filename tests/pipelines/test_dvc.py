@@ -137,6 +137,7 @@ def test_metrics_are_the_leaderboards(mine: Path) -> None:
             assert found[name] == row[name]
 
 
+@pytest.mark.slow
 def test_an_experiment_reruns_training_and_what_follows(mine: Path) -> None:
     before, params = artifacts(mine), (mine / "params.yaml").read_text()
     said = dvc(mine, "exp", "run", "-S", "train.weight_decay=0.5")

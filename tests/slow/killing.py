@@ -139,8 +139,8 @@ def assert_as_undisturbed(root: Path, undisturbed: Path) -> None:
     assert [path for path in expected if found[path] != expected[path]] == []
     assert lock(root) == lock(undisturbed)
     assert "up to date" in run(root, "dvc", "status").stdout
-    left = [str(p) for p in (root / "store" / "tmp").rglob("*") if p.is_file()]
-    left += [str(p) for p in (root / "store" / "resume").rglob("*") if p.is_file()]
-    left += [str(p) for folder in (root / "store", root / "results") for p in folder.rglob(".*.tmp")]
+    unfinished = (root / "store" / "tmp", root / ".dvc" / "tmp" / "wavecore", root / "store" / "resume")
+    left = [str(p) for folder in unfinished for p in folder.rglob("*") if p.is_file()]
+    left += [str(p) for folder in (root, root / "store") for p in folder.rglob(".*.tmp") if ".dvc" not in p.parts]
     assert left == []
     assert unfinished_runs(root) == []

@@ -57,17 +57,18 @@ def longer_series(root: Path) -> None:
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 96) as mounted:
-        root = make_project(tmp_path / "disk" / "project")
-        longer_series(root)
+    """The store is a disk of its own, so that everything else of the project lies on another one."""
+    root = make_project(tmp_path / "project")
+    longer_series(root)
+    with small_disk(root / "store", 64) as mounted:
         wavecore(root, "run")
         before, locked = artifacts(root), lock(root)
         assert len(before["store/wavelets/tiny.T128/coefficients.parquet"]) > 4 * MEGABYTE
         set_params(root, {"features.burst_threshold": 6.0})
 
-        ballast = root / "ballast"
+        ballast = root / "store" / "ballast"
         if mounted:
-            ballast.write_bytes(bytes(shutil.disk_usage(root).free - 3 * MEGABYTE))
+            ballast.write_bytes(bytes(shutil.disk_usage(ballast.parent).free - 3 * MEGABYTE))
             full = run(root, *CLI, "run", check=False)
         else:
             full = run(root, sys.executable, "-c", _REFUSING, "run", check=False)
@@ -82,7 +83,7 @@ def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path: Path) -> None:
         if mounted:
             # Not even room for a line in Dagster's own files.
             with ballast.open("ab") as file:
-                file.write(bytes(max(0, shutil.disk_usage(root).free - MEGABYTE // 16)))
+                file.write(bytes(max(0, shutil.disk_usage(ballast.parent).free - MEGABYTE // 16)))
             fuller = run(root, *CLI, "run", check=False)
             assert fuller.returncode == 1
             assert "the disk is full" in fuller.stderr

@@ -153,7 +153,7 @@ def test_half_written_files_of_dvc_are_mended(undisturbed: Undisturbed, tmp_path
     shutil.copytree(undisturbed.root, root, symlinks=True)
     text = (root / "dvc.lock").read_text()
     copy = root / "store" / "runs" / "committing" / "dvc.lock"
-    copy.parent.mkdir(parents=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_text(text)
     (root / "dvc.lock").write_text(text[: text.index("- path") + len("- path:")])
     (root / ".dvc" / "tmp" / "rwlock").write_text('{"write": {')

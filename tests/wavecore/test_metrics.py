@@ -137,7 +137,8 @@ def test_neither_batch_size_nor_order_changes_a_bit(horizon, channels):
 
 
 def test_neither_memory_layout_nor_tensors_change_a_bit():
-    torch = pytest.importorskip("torch")
+    import torch
+
     origins, yhat, y, mask = sample(7, 24, 3)
     whole = judged(make(24, 3), origins, yhat, y, mask)
     turned = [np.ascontiguousarray(a.transpose(2, 1, 0)).transpose(2, 1, 0) for a in (yhat, y, mask)]
