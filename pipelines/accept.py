@@ -12,7 +12,7 @@ from assets import accepted
 from assets.project import Project, seed_folder, seeds_in
 from assets.training import JUDGE_ROOMS, TRAIN_ROOMS
 from pipelines.dvc import DvcVersions, accept_as_is, dvc
-from pipelines.dvc_files import known_steps
+from pipelines.dvc_files import known_steps, targets
 from pipelines.steps import Step
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash
@@ -56,13 +56,16 @@ def accept(project: Project, because: str) -> list[str]:
         raise StorageError(
             "accept: no reason given", 'wavecore accept --because "what was moved, and how it was shown to be equal"'
         )
-    steps = {s.name: s for s in known_steps(project)}
-    status = json.loads(dvc(project, "status", "--json") or "{}")
-    status.pop("report", None)
+    # What is not on this machine cannot be accepted here, nor does it stand in the way of what is.
+    steps = {s.name: s for s in known_steps(project) if all((project.root / out).exists() for out in s.outs)}
+    names = targets(project, list(steps.values()))
+    status = json.loads(dvc(project, "status", "--json", *names) or "{}") if names else {}
     fine, others = _code_only(project, steps, status)
     if others:
+        listed = "\n  ".join(others)
         raise StorageError(
-            f"accept: more than code changed in {', '.join(others)}; nothing was accepted", "run those steps"
+            f"accept: more than code changed; nothing was accepted:\n  {listed}",
+            "`wavecore run` brings these up to date",
         )
     if not fine:
         raise StorageError("accept: no step is out of date", "nothing needs to be accepted")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from assets.project import Project
-from wavecore.errors import BusyError, WavecoreError
+from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
 
 app = typer.Typer(
     name="wavecore",
@@ -41,10 +41,8 @@ def main() -> None:
         app()
     except WavecoreError as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(75 if isinstance(error, BusyError) else 1)  # 75: try again later
-    except KeyboardInterrupt:
-        typer.echo("stopped; run the same command again to go on", err=True)
-        sys.exit(130)
+        codes = {BusyError: 75, Interrupted: 130}  # 75: try again later; 130: stopped by the user
+        sys.exit(codes.get(type(error), 1))
     except BrokenPipeError:
         # The reader (`head`) has what it wanted.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,13 +123,17 @@ def plan(
     benchmarks = (benchmark,) if benchmark else pipeline.benchmarks
     chosen = tuple(ladder.get(s.strip()).name for s in stage.split(",")) if stage else pipeline.stages
     if not as_json:
-        for asset, key, stale in pending(project, benchmarks, chosen):
-            typer.echo(f"{'to do     ' if stale else 'up to date'}  {asset}  {key}")
+        for asset, key, state in pending(project, benchmarks, chosen):
+            typer.echo(f"{state:10}  {asset}  {key}")
         typer.echo("")
     rows = []
     for name in benchmarks:
         for rung in chosen:
-            found = estimate(project, name, rung, minutes)
+            try:
+                found = estimate(project, name, rung, minutes)
+            except StorageError as error:
+                typer.echo(f"cost of {name} {rung}: unknown until its series is here\n  fix: {error.fix}", err=True)
+                continue
             row: dict[str, Any] = {
                 "benchmark": name,
                 "stage": rung,
@@ -188,12 +190,13 @@ def promote(
 ) -> None:
     """Copy a trained model into the registry, where nothing changes it, and make it the benchmark's champion."""
     from assets import registry
-    from pipelines.dvc import commit_registry
+    from pipelines.dvc import commit_registry, require_registry
 
     project = Project.find()
     name = project.catalog().benchmark(benchmark).name
     if rollback == (stage is not None):
         raise WavecoreError("promote: give either --stage or --rollback", f"wavecore promote -b {name} --stage dlinear")
+    require_registry(project)
     found = registry.promote(project, name, stage, seed) if stage else registry.roll_back(project, name)
     commit_registry(project)
     typer.echo(f"champion of {name}: {found.stage} seed {found.seed} ({found.entry})")
@@ -203,8 +206,10 @@ def promote(
 def champion(benchmark: BenchmarkOption = None, as_json: Json = False) -> None:
     """Which model serves which benchmark; every entry is read back and verified."""
     from assets import registry
+    from pipelines.dvc import require_registry
 
     project = Project.find()
+    require_registry(project)
     catalog = project.catalog()
     names = [catalog.benchmark(benchmark).name] if benchmark else list(catalog.benchmarks)
     rows = []

@@ -19,7 +19,7 @@ from assets.storage import owner
 from pipelines.dvc import dirty
 from pipelines.home import causes, instance_of
 from pipelines.steps import Step, step_of, steps_of
-from wavecore.errors import WavecoreError
+from wavecore.errors import Interrupted, WavecoreError
 
 VIEWS = ("comparison", "leaderboard", "report")
 Say = Callable[[str], None]
@@ -148,8 +148,9 @@ def _in_process(
         )
     except WavecoreError:
         raise
-    except DagsterExecutionInterruptedError:
-        raise KeyboardInterrupt from None
+    except (DagsterExecutionInterruptedError, KeyboardInterrupt):
+        # An error of our own: the command line would end on KeyboardInterrupt without a word.
+        raise Interrupted(f"{selection[0].path[-1]} was stopped", "run the same command again to go on") from None
     except Exception as error:
         meant = _meant_for_user(error)
         if meant is None:

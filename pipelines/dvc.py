@@ -16,6 +16,7 @@ from assets.versions import Fingerprint, Versions, dvc_hash
 from pipelines.dvc_files import (
     LOCK_WAIT_SECONDS,
     ON_DEMAND,
+    REGISTRY,
     ROOT,
     alone,
     copy_of,
@@ -121,6 +122,19 @@ def _commit(project: Project, step: Step, before: Fingerprint, hashes: Sequence[
     for path, value in zip(step.outs, hashes, strict=True):
         if known.get(path) != value:
             raise StorageError(f"{path}: DVC records {known.get(path)}, the run made {value}", "look at `dvc status`")
+
+
+def require_registry(project: Project) -> None:
+    """Stop where a registry is recorded that is not on this machine: a new one would take its place.
+
+    Raises:
+        StorageError: it must be pulled first.
+    """
+    if REGISTRY in recorded(project) and not (project.root / REGISTRY).is_dir():
+        raise StorageError(
+            f"{REGISTRY}: a registry of promoted models is recorded, but it is not on this machine",
+            f"dvc pull {ON_DEMAND}:registry",
+        )
 
 
 def commit_registry(project: Project) -> None:

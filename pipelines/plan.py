@@ -57,8 +57,15 @@ def estimate(project: Project, benchmark: str, stage: str, minutes: float | None
     return Estimate(benchmark, stage, found.step, test, steps, (training + test) / 60, fit if chosen.trained else None)
 
 
-def pending(project: Project, benchmarks: tuple[str, ...], chosen: tuple[str, ...]) -> list[tuple[str, str, bool]]:
-    """asset, partition and whether it is out of date, for every step of a matrix."""
+def pending(project: Project, benchmarks: tuple[str, ...], chosen: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """asset, partition and `to do`, `if changed` (something that it reads will be made anew) or `up to date`."""
     steps = steps_of(project, benchmarks, chosen)
     stale = dirty(project, steps)
-    return [(step.asset, step.key, step.name in stale) for step in steps]
+    remade: set[str] = set()
+    found = []
+    for step in steps:
+        state = "to do" if step.name in stale else "if changed" if remade & set(step.deps) else "up to date"
+        if state != "up to date":
+            remade |= set(step.outs)
+        found.append((step.asset, step.key, state))
+    return found

@@ -44,7 +44,7 @@ def _parquet_views(project: Project) -> Iterator[tuple[str, str]]:
             listed = ", ".join(_quoted(str(f)) for f in files)
             query = (
                 f"select parse_path(filename)[-2] as {key}, * exclude (filename) "
-                f"from read_parquet([{listed}], filename=true, union_by_name=true)"
+                f"from read_parquet([{listed}], filename=true, union_by_name=true, hive_partitioning=false)"
             )
             yield name, query
     files = sorted(store.glob("evaluations/*/*/seed=*/forecasts.parquet"))
@@ -54,7 +54,7 @@ def _parquet_views(project: Project) -> Iterator[tuple[str, str]]:
             "forecasts",
             "select parse_path(filename)[-4] as benchmark, parse_path(filename)[-3] as stage, "
             "cast(replace(parse_path(filename)[-2], 'seed=', '') as integer) as seed, * exclude (filename) "
-            f"from read_parquet([{listed}], filename=true, union_by_name=true)",
+            f"from read_parquet([{listed}], filename=true, union_by_name=true, hive_partitioning=false)",
         )
     if list(store.glob("windows/*/windows.parquet")):
         # (value − center)/scale, then (… − mean)/√(std² + 1e-5): R1, step by step of the window.

@@ -45,5 +45,9 @@ class BusyError(WavecoreError):
     """Another process is already at work on the same partition."""
 
 
+class Interrupted(WavecoreError):
+    """The user stopped the program; what was finished is kept."""
+
+
 class StorageError(WavecoreError):
     """The disk refused a write, or a stored artifact is not what its manifest says."""

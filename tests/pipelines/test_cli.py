@@ -58,7 +58,9 @@ def test_plan_says_what_is_to_do_and_what_fits(finished_project: Path, tmp_path:
     # Where nothing was made yet, there is nothing to measure on; what to do about it is said.
     bare = copied(finished_project, tmp_path / "bare")
     shutil.rmtree(bare / "store")
-    assert "wavecore run --benchmark tiny --stage seasonal_naive" in refused(bare, "plan")
+    plan = command(bare, "plan")
+    assert (plan.code, plan.out.count("to do")) == (0, 10)
+    assert "wavecore run --benchmark tiny --stage seasonal_naive" in plan.err
 
 
 @pytest.mark.parametrize(
