@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assets.prompts import normalized_statistics
 from data_contracts import contracts
 from wavecore.config import FeatureSettings
 from wavecore.errors import SettingsError
@@ -84,6 +85,12 @@ def _splits() -> pl.DataFrame:
     return pl.concat(parts)
 
 
+def _prompts() -> pl.DataFrame:
+    tables = [_feature_table(source) for source in (features.window_statistics, features.wavelet_features)]
+    found = normalized_statistics(*(table.with_columns(window="start") for table in tables))
+    return pl.DataFrame({name: v.tolist() if getattr(v, "ndim", 1) > 1 else v for name, v in found.items()})
+
+
 def _evaluation() -> pl.DataFrame:
     origin = origins(BORDERS, "test", WINDOW, HORIZON)
     return pl.DataFrame({"origin": origin, "mse": np.full(len(origin), 0.3), "mae": np.full(len(origin), 0.4)})
@@ -97,7 +104,7 @@ def good() -> dict[str, pl.DataFrame]:
         "windows": _windows(),
         "splits": _splits(),
         "wavelets": _feature_table(features.wavelet_features),
-        "prompt_statistics": _feature_table(features.prompt_statistics),
+        "prompt_statistics": _prompts(),
         "evaluation": _evaluation(),
     }
 
