@@ -1,7 +1,7 @@
 """Writes that happen wholly or not at all.
 
-A new artifact is written below `store/tmp/`, then swapped in by renames. A process that dies leaves either the old
-bytes or the new ones; what it left in `store/tmp/` is swept away by the next start.
+A new artifact is written in a folder for unfinished work on its disk, then swapped in by renames. A process that dies
+leaves either the old bytes or the new ones; what it left there is swept away by the next start.
 """
 
 from __future__ import annotations
