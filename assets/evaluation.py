@@ -21,7 +21,9 @@ from wavecore.stages import get as get_stage
 METRICS = "metrics.json"
 LOSSES = "losses.json"
 FORECASTS = "forecasts.parquet"
+INSIDE = "inside.json"
 MANIFEST = "manifest.json"
+WINDOW_MEAN = "window_mean"  # the group, in metrics.json, of the error of a forecast that repeats the window's mean
 # Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
 JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
 
@@ -39,6 +41,11 @@ JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
         *check_specs("evaluation", "evaluation"),
         dg.AssetCheckSpec(
             "all_test_windows_scored", asset="evaluation", blocking=True, description="Not one test window is left out."
+        ),
+        dg.AssetCheckSpec(
+            "beats_window_mean",
+            asset="evaluation",
+            description="The test MSE is below that of a forecast which repeats the window's mean.",
         ),
     ],
 )
@@ -109,7 +116,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from assets.model import timing_file
     from assets.training import make_model
     from data_contracts.contracts import validate
-    from wavecore.judge.metrics import Judge, long_rows, origin_losses, seasonal_scale
+    from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
     from wavecore.learn.forecast import forecast
@@ -130,6 +137,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     )
     sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
     kept: list[dict[str, Any]] = []
+    naive, scored_points = 0.0, 0
     began = time.monotonic()
     with (
         threads(ground.settings.train.threads),
@@ -138,13 +146,24 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         for chosen, ahead in forecast(loaded.model, windows, test, ground.settings.judge.batch_windows):
             batch = windows.batch(chosen)
             judge.update(chosen, ahead, batch.y, batch.mask)
+            flat = (batch.x.mean(dim=1, keepdim=True) - batch.y).double().square()[batch.mask]
+            naive, scored_points = naive + float(flat.sum()), scored_points + flat.numel()
             for i, origin in enumerate(chosen.tolist()):
                 if origin in sample:
                     kept.append(_sample(ground, origin, ahead[i], batch.y[i].numpy(), batch.mask[i].numpy()))
             bar.update(len(chosen))
     seconds = time.monotonic() - began
+    seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
     result = judge.result()
     rows = long_rows(result, benchmark, stage, seed, "test")
+    rows.append(
+        {
+            **rows[0],
+            "group": WINDOW_MEAN,
+            "value": rounded(naive / scored_points) if scored_points else None,
+            "n": scored_points,
+        }
+    )
     columns = ("metric", "group", "key", "value", "n")
     losses = origin_losses(result)
     contract = work.require(
@@ -168,6 +187,8 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
             seed_folder(folder, seed).mkdir()
             write_text(seed_folder(folder, seed) / MANIFEST, to_json(identity))
         write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
+        if seen is not None:
+            write_text(seed_folder(folders[1], seed) / INSIDE, _rows_json(seen))
         own = seed_folder(folders[0], seed)
         long = {
             "benchmark": benchmark,
@@ -184,6 +205,30 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
     return contract
+
+
+def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:
+    """One test window seen from inside the model, with its prompt; None for a model without prototypes."""
+    from wavecore.inside import look
+    from wavecore.model.groups import parts
+    from wavecore.model.time_llm import TimeLLM
+
+    if not isinstance(module, TimeLLM):
+        return None
+    x = windows.batch([origin]).x
+    told = module.prompts(x.to(module.mapping.weight.device))
+    found = {
+        "window": origin - ground.benchmark.window,
+        "channel": ground.arrays.channels[0],
+        "patch": [ground.benchmark.patch.length, ground.benchmark.patch.stride],
+        "prompt": told[0].text if told else "",
+        "prompt tokens": [len(p.ids) for p in told],
+        "parts": [list(p) for p in parts(module)],
+        **look(module, x[0]).as_plain(),
+    }
+    # One patch per line.
+    found["rows"] = found.pop("attention")
+    return found
 
 
 def _sample(ground: Any, origin: int, ahead: Any, truth: Any, mask: Any) -> dict[str, Any]:
@@ -279,6 +324,20 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
         contracts = [work.require(validate("evaluation", frame, context))]
     sample = read_parquet(seed_folder(work.outs[1], present[0]) / FORECASTS)
     first = summary[f"seed={present[0]}"]
+    inside_file = seed_folder(work.outs[1], present[0]) / INSIDE
+    inside: dict[str, Any] = {}
+    if inside_file.is_file():
+        seen = read_json(inside_file)
+        inside = {
+            "prompt": seen["prompt"] or "none",
+            "prompt tokens per channel": ", ".join(map(str, seen["prompt tokens"])) or "none",
+            "prototypes": dg.MetadataValue.md(prototype_table(seen)),
+            "attention": dg.MetadataValue.md(
+                figures.prototype_attention(seen).markdown(f"which prototypes the patches of {work.key} attend to")
+            ),
+        }
+    means = {s: metric(read_json(seed_folder(results, s) / METRICS), "mse", WINDOW_MEAN) for s in present}
+    beaten = [s for s in present if means[s] is not None and not summary[f"seed={s}"]["mse"] < means[s]]
     return Made(
         metadata={
             "mse": first["mse"],
@@ -292,13 +351,42 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
             "forecasts": dg.MetadataValue.md(
                 figures.forecasts(samples(ground, {stage: sample}), [stage]).markdown(f"sample forecasts of {work.key}")
             ),
+            **inside,
             **column_lineage("evaluation"),
         },
         complete=set(present) >= set(wanted),
+        warnings=frozenset({"beats_window_mean"}),
         # One badge per rule: the last seed scored speaks; a failing one has stopped the run before.
         contracts=contracts[-1:],
-        checks={"all_test_windows_scored": (whole, {"due": len(test), "seeds": ", ".join(map(str, present))})},
+        checks={
+            "all_test_windows_scored": (whole, {"due": len(test), "seeds": ", ".join(map(str, present))}),
+            "beats_window_mean": (
+                not beaten,
+                {
+                    "MSE of the window's mean": means[present[0]],
+                    "seeds that do not": ", ".join(map(str, beaten)) or "none",
+                },
+            ),
+        },
     )
+
+
+def prototype_table(seen: dict[str, Any], most: int = 12) -> str:
+    """The most attended prototypes of `inside.json` as a Markdown table, with the words behind them."""
+
+    def words(pairs: list[list[Any]]) -> str:
+        # Tokens may hold what Markdown reads as markup.
+        return ", ".join(f"`{str(text).replace('`', chr(39)).replace('|', '/')}` {value:+.3f}" for text, value in pairs)
+
+    share = [sum(row[i] for row in seen["rows"]) / len(seen["rows"]) for i in range(len(seen["prototypes"]))]
+    lines = [
+        "| prototype | mean attention | words by mapping weight | nearest words (cosine) |",
+        "| ---: | ---: | --- | --- |",
+    ]
+    weighed, near = seen["words by mapping weight"], seen["nearest words"]
+    for i, prototype in enumerate(seen["prototypes"][:most]):
+        lines.append(f"| {prototype} | {share[i]:.4f} | {words(weighed[i])} | {words(near[i])} |")
+    return "\n".join(lines)
 
 
 def samples(ground: Any, tables: dict[str, Any], most: int = 3) -> list[Any]:

@@ -47,6 +47,7 @@ __all__ = [
     "error_by_step",
     "forecasts",
     "intervals",
+    "prototype_attention",
     "series_overview",
     "training_curves",
 ]
@@ -274,4 +275,25 @@ def energy_by_channel(channels: Sequence[str], bands: Sequence[str], share: np.n
         axis.set_xlabel("share of the energy, %")
         axis.grid(False)
         legend(figure, axis, columns=6)
+        return finished(figure)
+
+
+def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
+    """Which prototypes the patches of one window attend to: a heat map, the time of the window from left to right.
+
+    Args:
+        seen: `inside.json` of an evaluation: rows [L, k] of attention, prototypes [k], patch (length, stride).
+    """
+    share = 100 * np.asarray(seen["rows"], dtype=np.float64).T
+    stride = int(seen["patch"][1])
+    with style():
+        figure, (axis,) = panels(1, 1, width=6.4, height=0.2 * len(share) + 1.3)
+        extent = (0, share.shape[1] * stride, len(share) - 0.5, -0.5)
+        image = axis.imshow(share, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
+        words = seen["words by mapping weight"]
+        names = [f"{p}  {shortened(str(w[0][0]), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)]
+        axis.set_yticks(range(len(names)), [literal(name) for name in names])
+        axis.set_xlabel(f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})")
+        axis.grid(False)
+        figure.colorbar(image, ax=axis, label="attention, %", fraction=0.04, pad=0.02)
         return finished(figure)

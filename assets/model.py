@@ -231,7 +231,7 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
     from assets import figures
     from assets.training import make_model
     from wavecore.learn.checkpoint import load_model
-    from wavecore.model.groups import counts
+    from wavecore.model.groups import counts, parts
 
     curves: dict[int, list[dict[str, Any]]] = {}
     lines, cut, finite = [], [], True
@@ -243,13 +243,14 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
         if loaded.curve and loaded.manifest["best_step"] == loaded.manifest["steps"]:
             cut.append(seed)
         lines.append(f"seed {seed}: best step {loaded.manifest['best_step']} of {loaded.manifest['steps']}")
-        groups = counts(loaded.model)
+        groups, table = counts(loaded.model), parts(loaded.model)
     metadata: dict[str, Any] = {
         "stage": stage.description,
         "seeds": ", ".join(map(str, seeds_in(work.outs[0]))),
         "trained now": ", ".join(map(str, trained)) or "none: all stood already",
         "runs": dg.MetadataValue.md("\n".join(f"- {line}" for line in lines + notes)),
-        "weights": dg.MetadataValue.json(groups),
+        "parameter groups": dg.MetadataValue.json(groups),
+        "weights": dg.MetadataValue.md(_weights(table)),
         "device": loaded.manifest["device"],
         "precision": loaded.manifest["dtype"],
         **column_lineage("model"),
@@ -272,3 +273,11 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
             ),
         },
     )
+
+
+def _weights(table: tuple[Any, ...]) -> str:
+    """Trainable and frozen weights per part as Markdown (R12)."""
+    lines = ["| part | trainable | frozen |", "| --- | ---: | ---: |"]
+    lines += [f"| {p.name} | {p.trainable:,} | {p.frozen:,} |" for p in table]
+    lines.append(f"| **all** | {sum(p.trainable for p in table):,} | {sum(p.frozen for p in table):,} |")
+    return "\n".join(lines)

@@ -12,6 +12,7 @@ from typing import Any
 from data_contracts.catalog import Benchmark, Catalog, Dataset, check_name, feature_key, load_catalog, parse_yaml
 from wavecore.config import Settings, settings_from
 from wavecore.errors import SettingsError
+from wavecore.stages import families
 from wavecore.stages import get as get_stage
 
 
@@ -50,8 +51,13 @@ class Project:
             catalog.benchmark(name)
         for name in settings.overrides.datasets:
             catalog.dataset(name)
-        named = (s for stages in settings.overrides.benchmarks.values() for s in stages)
-        for name in (*settings.pipeline.stages, *settings.stages, *named):
+        for name in settings.families:
+            if name not in families():
+                raise SettingsError(
+                    f"params.yaml: families: there is no family {name!r}", f"families: {', '.join(families())}"
+                )
+        named = (s for own in settings.overrides.benchmarks.values() for s in own)
+        for name in (*settings.pipeline.stages, *settings.stages, *(n for n in named if n not in families())):
             get_stage(name)
         return settings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from assets.evaluation import FORECASTS, samples
+from assets.evaluation import FORECASTS, INSIDE, samples
 from assets.lineage import COLUMNS, EDGES
 from assets.project import Project, seed_folder
 from assets.report_data import (
@@ -146,6 +146,7 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
         by_step=over("step"),
         by_scale=over("scale"),
         curves=curves,
+        inside=_inside(project, benchmark, stage, own[0].seed),
         channels=tuple(
             ChannelError(
                 channel=c,
@@ -157,6 +158,11 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             for c in names
         ),
     )
+
+
+def _inside(project: Project, benchmark: str, stage: str, seed: int) -> dict[str, Any] | None:
+    path = seed_folder(project.evaluations(benchmark, stage), seed) / INSIDE
+    return read_json(path) if path.is_file() else None
 
 
 def _energy(project: Project, key: str, dataset: Dataset, bands: tuple[str, ...]) -> list[float] | None:

@@ -48,6 +48,7 @@ class StageResult:
         by_step: MSE per horizon step [H]; by_scale: MSE per band [J+1]; both averaged over seeds, NaN where undefined.
         curves: {seed: rows with step, loss, select}; empty where nothing is learned.
         channels: errors per channel.
+        inside: one test window seen from inside a reprogrammed forecaster (`inside.json`); None for the others.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class StageResult:
     by_scale: Sequence[float] = ()
     curves: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     channels: tuple[ChannelError, ...] = ()
+    inside: Mapping[str, Any] | None = None
 
     def mean(self, metric: str) -> float | None:
         """Mean over seeds of `mse`, `mae`, `mase` or `train_seconds`; None where a seed has no value."""

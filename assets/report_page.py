@@ -76,6 +76,7 @@ Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the
 difference that these data would have shown with power 80%; “no difference shown” says nothing about smaller ones.</p>
 {_pictures(b, anchor)}
 {_channels(b)}
+{_inside(b, anchor)}
 </section>
 """
 
@@ -210,6 +211,45 @@ def _channels(b: BenchmarkReport) -> str:
     return (
         f"<h3>Errors in original units</h3><details{opened}><summary>Per channel and stage</summary>{inner}</details>"
     )
+
+
+def _inside(b: BenchmarkReport, anchor: str) -> str:
+    """The reprogrammed forecasters from inside: prompt, prototypes and their words, attention, weights."""
+    shown = []
+    for i, s in enumerate(b.stages):
+        if s.inside is None:
+            continue
+        seen = s.inside
+        drawn = figures.prototype_attention(seen).svg(f"{anchor}-inside-{i}")
+        note = (
+            f"One test window of {text(seen['channel'])}, mean over heads. Evenness of the attention "
+            f"{number(seen['entropy'])} (1: all prototypes count the same); these {len(seen['prototypes'])} hold "
+            f"{100 * seen['top_mass']:.1f}% of it."
+        )
+        words = [
+            (str(p), _words(by_weight), _words(near))
+            for p, by_weight, near in zip(
+                seen["prototypes"], seen["words by mapping weight"], seen["nearest words"], strict=True
+            )
+        ]
+        weights = [(text(name), f"{a:,}", f"{b:,}") for name, a, b in seen["parts"]]
+        trainable, frozen = (sum(part[k] for part in seen["parts"]) for k in (1, 2))
+        weights.append(("all", f"{trainable:,}", f"{frozen:,}"))
+        tokens = ", ".join(str(n) for n in seen["prompt tokens"])
+        told = f"<blockquote>{text(seen['prompt'])}</blockquote>" if seen["prompt"] else "<p>No prompt.</p>"
+        counted = f'<p class="note">Tokens of the prompt, per channel: {tokens}.</p>' if tokens else ""
+        shown.append(
+            f"<details><summary>{text(s.stage)}</summary>{told}{counted}"
+            f'<div class="grid">{figure(drawn, "Which prototypes the patches attend to", note, "wide")}</div>'
+            + table(("prototype", "words by mapping weight", "nearest words (cosine)"), words)
+            + table(("part", "trainable weights", "frozen weights"), weights, numeric=(1, 2))
+            + "</details>"
+        )
+    return f"<h3>Inside the reprogrammed models</h3>{''.join(shown)}" if shown else ""
+
+
+def _words(pairs: Iterable[tuple[str, float]]) -> str:
+    return ", ".join(f"<code>{text(word)}</code> {signed(value)}" for word, value in pairs)
 
 
 def _data(datasets: Iterable[DatasetReport]) -> str:

@@ -15,7 +15,8 @@ from wavecore.errors import StorageError
 if TYPE_CHECKING:
     from wavecore.judge.significance import Comparison
 
-_BASELINES = ("seasonal_naive", "dlinear")
+# What every stage is held against beside the one below it, where it stands above them.
+_BASELINES = ("seasonal_naive", "dlinear", "reference", "base")
 _BOOTSTRAP_SEED = 0
 
 

@@ -24,8 +24,16 @@ if TYPE_CHECKING:
     from wavecore.series.windows import WindowData
 
 # The rooms of code whose change can change a weight, and those whose change can change an error.
-TRAIN_ROOMS = ("wavecore/series", "wavecore/model", "wavecore/learn", "wavecore/seeds.py", "wavecore/stages.py")
-JUDGE_ROOMS = ("wavecore/series", "wavecore/wavelet", "wavecore/model", "wavecore/learn/forecast.py", "wavecore/judge")
+TRAIN_ROOMS = (
+    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model", "wavecore/learn"),
+    *("wavecore/seeds.py", "wavecore/stages.py"),
+)
+JUDGE_ROOMS = (
+    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
+    *("wavecore/learn/forecast.py", "wavecore/judge"),
+)
+# The feature settings that a prompt follows from.
+PROMPT_FEATURES = ("wavelet", "mode", "levels", "burst_threshold", "lags")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +81,16 @@ class Ground:
     def geometry(self) -> Geometry:
         from wavecore.model.build import Geometry
 
-        return Geometry(self.benchmark.window, self.benchmark.horizon, self.arrays.channels, self.dataset.season)
+        return Geometry(
+            self.benchmark.window,
+            self.benchmark.horizon,
+            self.arrays.channels,
+            self.dataset.season,
+            self.dataset.step,
+            (self.benchmark.patch.length, self.benchmark.patch.stride),
+            self.dataset.told,
+            self.settings.features_of(self.dataset.name),
+        )
 
     @property
     def windows(self) -> WindowData:
@@ -91,6 +108,12 @@ class Ground:
         train = dataclasses.asdict(self.train_settings(stage))
         # How often a checkpoint is written, and on which machine, changes no weight that is promised equal.
         train.pop("checkpoint_every")
+        features = dataclasses.asdict(self.settings.features_of(self.dataset.name))
+        told = {
+            "patch": [self.benchmark.patch.length, self.benchmark.patch.stride],
+            "description": self.dataset.told,
+            "features": {key: features[key] for key in PROMPT_FEATURES},
+        }
         return {
             "benchmark": self.benchmark.name,
             "stage": stage.name,
@@ -106,12 +129,14 @@ class Ground:
             "scaler": {"center": self.scaler.center.tolist(), "scale": self.scaler.scale.tolist()},
             "model": dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name)),
             "train": train if stage.trained else {},
+            # Only the language models read these.
+            **(told if stage.family == "time_llm" else {}),
         }
 
 
 def make_model(config: dict[str, Any]) -> nn.Module:
     """Build the module that a config.json describes, its weights still to be filled in."""
-    from wavecore.config import PipelineSettings, StageOverride
+    from wavecore.config import FeatureSettings, PipelineSettings, StageOverride
     from wavecore.model.build import Geometry
     from wavecore.model.build import build as build_model
 
@@ -120,6 +145,15 @@ def make_model(config: dict[str, Any]) -> nn.Module:
     pipeline = build(PipelineSettings, {"benchmarks": [config["benchmark"]], "stages": [stage.name]}, "config.json")
     settings = Settings(pipeline=pipeline, stages={stage.name: StageOverride(model=config["model"])})
     geometry = Geometry(config["window"], config["horizon"], tuple(config["channels"]), config["season"])
+    if "description" in config:
+        length, stride = config["patch"]
+        geometry = dataclasses.replace(
+            geometry,
+            step=config["step"],
+            patch=(length, stride),
+            description=config["description"],
+            features=build(FeatureSettings, config["features"], "config.json: features"),
+        )
     return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
 
 

@@ -238,7 +238,9 @@ class Dataset:
 
     Attributes:
         name: the YAML file's name.
-        title, description: for people, and for the language model's prompt.
+        title, description: for people.
+        prompt: what a language model is told the data is, in few words, since every window's prompt begins with it;
+            None: the description.
         source, format, treatment, licence: see there.
         step: time between two rows: 15m, 1h, 7d, 1mo …
         season: steps of the main cycle.
@@ -259,9 +261,12 @@ class Dataset:
     treatment: Treatment = field(default_factory=Treatment)
     constant_channels: Literal["reject", "keep"] = "reject"
     as_of: str | None = None
+    prompt: str | None = None
 
     def __post_init__(self) -> None:
         _check_duration(self.step, "step")
+        if self.prompt is not None and not self.prompt.strip():
+            raise ValueError("prompt: is empty; leave the line out to take the description")
         if self.season < 1:
             raise ValueError("season: must be 1 or more")
         if not self.splits:
@@ -278,6 +283,11 @@ class Dataset:
     def file(self) -> str:
         """The raw file's name."""
         return f"{self.name}.csv" if isinstance(self.source, GeneratedSource) else self.source.file
+
+    @property
+    def told(self) -> str:
+        """What a language model is told the data is."""
+        return self.prompt or self.description
 
     @property
     def parsed_step(self) -> Step:

@@ -86,12 +86,28 @@ def run(
 @app.command()
 def demo() -> None:
     """The generated benchmark `demo` with the default stages, to the report; prints the leaderboard."""
+    from assets.results import runs
     from pipelines.driver import drive
 
     project = Project.find()
     drive(project, ("demo",), project.settings().pipeline.stages, say=_say)
     _show_leaderboard(_leaderboard(project, "demo"), as_json=False)
     typer.echo(f"\nreport: {project.report / 'report.html'}")
+    _need_above_mean([r for r in runs(project, "demo") if r.stage in project.settings().pipeline.stages])
+
+
+def _need_above_mean(found: list[Any]) -> None:
+    """A model that is no better than the mean of its window has learned nothing, whatever else went well."""
+    from assets.evaluation import WINDOW_MEAN
+    from wavecore import stages as ladder
+
+    for run in found:
+        error, naive = run.value("mse"), run.value("mse", WINDOW_MEAN)
+        if ladder.get(run.stage).trained and not (error is not None and naive is not None and error < naive):
+            raise WavecoreError(
+                f"{run.benchmark} {run.stage} seed {run.seed}: test MSE {error}, the window's mean has {naive}",
+                "give it more steps or another learning rate (params.yaml: families, stages, overrides)",
+            )
 
 
 @app.command(hidden=True)
@@ -110,7 +126,7 @@ def plan(
     benchmark: BenchmarkOption = None,
     stage: StageOption = None,
     minutes: Annotated[
-        float | None, typer.Option(help="Say how many steps fit into so many minutes.", min=0.01)
+        float | None, typer.Option(help="Say how many steps of training fit into so many minutes.", min=0.01)
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -235,6 +251,26 @@ def sql(
 
 
 @app.command()
+def prompt(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    window: Annotated[int, typer.Option(help="As in the table `windows`: the row of its first step.", min=0)],
+    stage: Annotated[str, typer.Option("--stage", "-s", help="A stage with a language model.")] = "prompt",
+    channel: Annotated[str | None, typer.Option(help="One channel; without it all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What the language model is told about a window, with its number of tokens."""
+    from pipelines.prompts import prompts_of
+
+    rows = prompts_of(Project.find(), benchmark, stage, window, channel)
+    if as_json:
+        _show(rows, as_json)
+        return
+    for row in rows:
+        left = f"; no room for: {'; '.join(row['left_out'])}" if row["left_out"] else ""
+        typer.echo(f"{row['channel']} ({row['tokens']} tokens{left})\n  {row['text']}")
+
+
+@app.command()
 def sync() -> None:
     """After `dvc pull` or an edit of params.yaml: bring dvc.yaml, Dagster and store/wavecore.duckdb up to date."""
     from pipelines.sync import sync as bring
@@ -302,7 +338,7 @@ def _show_leaderboard(rows: list[dict[str, Any]], as_json: bool) -> None:
         return
     short = []
     for row in rows:
-        line = {name: row[name] for name in ("benchmark", "stage", "seed", "mse", "mae", "n_series")}
+        line = {name: row[name] for name in ("benchmark", "stage", "seed", "mse", "mae", "n_series", "train_seconds")}
         verdict = ""
         if row["verdict"]:
             p = (

@@ -1,4 +1,4 @@
-"""`wavecore plan`: what a matrix would do, and how many steps fit into some minutes. Trains nothing."""
+"""`wavecore plan`: what a matrix would do, and how many steps of training fit into some minutes. Trains nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class Estimate:
         step_seconds, test_seconds: measured: an optimizer step; a pass over the test windows (scaled up).
         steps: as params.yaml sets them.
         minutes: training with all its validations, and the test, if nothing stops early.
-        steps_that_fit: into the minutes asked about, with validations and test; None if not asked.
+        steps_that_fit: of training with its validations, into the minutes asked about; the test comes on top, since a
+            forecaster may well take longer to judge than it is given to learn. None if not asked.
     """
 
     benchmark: str
@@ -52,7 +53,7 @@ def estimate(project: Project, benchmark: str, stage: str, minutes: float | None
     found = estimate_seconds(module, ground.windows, ground.borders, settings)
     test = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)) * found.eval_window
     training = found.training(settings)
-    fit = None if minutes is None else max(0, found.steps_in(minutes * 60 - test, settings))
+    fit = None if minutes is None else found.steps_in(minutes * 60, settings)
     steps = settings.steps if chosen.trained else 0
     return Estimate(benchmark, stage, found.step, test, steps, (training + test) / 60, fit if chosen.trained else None)
 

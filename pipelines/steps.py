@@ -139,12 +139,17 @@ KINDS: tuple[Kind, ...] = (
             "assets/training.py",
             "assets/tables.py",
             "wavecore/series",
+            "wavecore/wavelet",
+            "wavecore/prompt",
             "wavecore/model",
             "wavecore/learn",
             "wavecore/seeds.py",
             "wavecore/stages.py",
         ),
-        params=("${item.train}", "${item.seeds}", "stages.${item.stage}", "${item.override}"),
+        params=(
+            *("${item.train}", "${item.seeds}", "${item.family}", "stages.${item.root}"),
+            *("${item.family_override}", "${item.override}", "${item.features}", "${item.dataset_override}"),
+        ),
         outs=(_MODEL,),
     ),
     Kind(
@@ -160,6 +165,7 @@ KINDS: tuple[Kind, ...] = (
             "assets/tables.py",
             "wavecore/series",
             "wavecore/wavelet",
+            "wavecore/prompt",
             "wavecore/model",
             "wavecore/learn",
             "wavecore/judge",
@@ -247,20 +253,31 @@ def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
 def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
     """model and evaluation of one benchmark × stage."""
     chosen = get_stage(stage)
-    name = chosen.name
+    name, root, family = chosen.name, chosen.root, chosen.family
     params = project.params()
-    if name not in (params.get("stages") or {}):
-        raise SettingsError(f"params.yaml: stages: there is no key {name!r}", f"add `{name}: {{}}` below `stages:`")
-    own = ((params.get("overrides") or {}).get("benchmarks") or {}).get(benchmark.name) or {}
-    override = f"overrides.benchmarks.{benchmark.name}.{name}" if name in own else f"stages.{name}"
+    if root not in (params.get("stages") or {}):
+        raise SettingsError(f"params.yaml: stages: there is no key {root!r}", f"add `{root}: {{}}` below `stages:`")
+    overrides = params.get("overrides") or {}
+    own = (overrides.get("benchmarks") or {}).get(benchmark.name) or {}
+    # DVC wants every parameter to exist: where one plays no part, what the stage has anyway stands in.
+    nothing = f"stages.{root}"
+    here = f"overrides.benchmarks.{benchmark.name}"
+    prompted = family == "time_llm"
+    told = prompted and benchmark.dataset in (overrides.get("datasets") or {})
     item = (
         ("dataset", benchmark.dataset),
         ("benchmark", benchmark.name),
         ("stage", name),
-        ("override", override),
+        ("root", root),
+        ("family", f"families.{family}" if family in (params.get("families") or {}) else nothing),
+        ("family_override", f"{here}.{family}" if family in own else nothing),
+        ("override", f"{here}.{root}" if root in own else nothing),
+        # A prompt tells wavelet statistics; the other families read no feature setting.
+        ("features", "features" if prompted else nothing),
+        ("dataset_override", f"overrides.datasets.{benchmark.dataset}" if told else nothing),
         # A stage without weights follows from no training setting, one without chance from no seed.
-        ("train", "train" if chosen.trained else f"stages.{name}"),
-        ("seeds", "pipeline.seeds" if chosen.seeded else f"stages.{name}"),
+        ("train", "train" if chosen.trained else nothing),
+        ("seeds", "pipeline.seeds" if chosen.seeded else nothing),
     )
     return [Step(a, f"{benchmark.name}|{name}", item) for a in ("model", "evaluation")]
 

@@ -45,8 +45,17 @@ def wavecore(root: Path, *args: str, check: bool = True, **env: str) -> subproce
     return run(root, sys.executable, "-m", "pipelines.cli", *args, check=check, **env)
 
 
-def make_project(root: Path, benchmarks: tuple[str, ...] = ("tiny",)) -> Path:
-    """A checkout of its own below `root`: this code, these settings, an empty store, git and DVC."""
+BASELINES = ("seasonal_naive", "dlinear")
+
+
+def make_project(
+    root: Path, benchmarks: tuple[str, ...] = ("tiny",), stages: tuple[str, ...] = BASELINES, threads: int = 1
+) -> Path:
+    """A checkout of its own below `root`: this code, these settings, an empty store, git and DVC.
+
+    Its default matrix is small, and one thread is enough: on a busy machine two wait for one another at every sum of a
+    small model, which makes it a hundred times slower.
+    """
     root.mkdir(parents=True)
     for name in CODE:
         shutil.copytree(CHECKOUT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "on_demand"))
@@ -56,10 +65,10 @@ def make_project(root: Path, benchmarks: tuple[str, ...] = ("tiny",)) -> Path:
     shutil.copy(CHECKOUT / ".dvc" / "config", root / ".dvc" / "config")
     shutil.copy(CHECKOUT / ".dvc" / ".gitignore", root / ".dvc" / ".gitignore")
     params = (root / "params.yaml").read_text()
-    line = next(text for text in params.splitlines() if text.strip().startswith("benchmarks: ["))
-    params = params.replace(line, f"  benchmarks: [{', '.join(benchmarks)}]", 1)
-    # On a busy machine two threads wait for one another at every sum of a model this small: a hundred times slower.
-    (root / "params.yaml").write_text(params.replace("\n  threads: 2\n", "\n  threads: 1\n", 1))
+    for key, names in (("benchmarks", benchmarks), ("stages", stages)):
+        line = next(text for text in params.splitlines() if text.strip().startswith(f"{key}: ["))
+        params = params.replace(line, f"  {key}: [{', '.join(names)}]", 1)
+    (root / "params.yaml").write_text(params.replace("\n  threads: 2\n", f"\n  threads: {threads}\n", 1))
     git = ("git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main")
     for args in (("init", "-q"), ("add", "-A"), ("commit", "-q", "-m", "start")):
         subprocess.run([*git, *args], cwd=root, check=True, capture_output=True)

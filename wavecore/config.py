@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from wavecore import stages
 from wavecore.errors import SettingsError
 
 T = TypeVar("T")
@@ -287,9 +288,19 @@ class JudgeSettings:
         _need(self.levels >= 1, "levels: must be 1 or more")
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with what `above` sets otherwise, key by key into nested mappings."""
+    found = dict(below)
+    for key, value in above.items():
+        old = found.get(key)
+        found[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return found
+
+
 @dataclass(frozen=True)
 class StageOverride:
-    """What one stage sets otherwise, for all benchmarks (`stages:`) or for one (`overrides.benchmarks:`)."""
+    """What one stage, or a whole family of stages, sets: for all benchmarks (`families:`, `stages:`) or for one
+    (`overrides.benchmarks:`)."""
 
     train: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
@@ -305,7 +316,7 @@ class DatasetOverride:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Settings that differ for a dataset or for a benchmark × stage."""
+    """Settings that differ for a dataset, or for a benchmark × stage or family of stages."""
 
     datasets: dict[str, DatasetOverride] = field(default_factory=dict)
     benchmarks: dict[str, dict[str, StageOverride]] = field(default_factory=dict)
@@ -319,6 +330,7 @@ class Settings:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    families: dict[str, StageOverride] = field(default_factory=dict)
     stages: dict[str, StageOverride] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=Overrides)
 
@@ -329,22 +341,31 @@ class Settings:
         return build(FeatureSettings, merged, f"params.yaml: overrides.datasets.{dataset}.features")
 
     def train_of(self, benchmark: str, stage: str) -> TrainSettings:
-        """The training settings of one benchmark × stage: `train`, then `stages`, then `overrides.benchmarks`."""
-        merged = dataclasses.asdict(self.train)
+        """The training settings of one benchmark × stage: `train`, `families`, `stages`, `overrides.benchmarks`."""
+        found = dataclasses.asdict(self.train)
         for where, override in self._layers(benchmark, stage):
-            build(TrainSettings, merged | override.train, f"{where}.train")
-            merged |= override.train
-        return build(TrainSettings, merged, f"params.yaml: train of {benchmark} {stage}")
+            build(TrainSettings, found | override.train, f"{where}.train")
+            found |= override.train
+        return build(TrainSettings, found, f"params.yaml: train of {benchmark} {stage}")
 
     def model_of(self, benchmark: str, stage: str, cls: type[T]) -> T:
-        """The model settings of one benchmark × stage, as the dataclass `cls` of its family."""
-        merged: dict[str, Any] = {}
+        """The model settings of one benchmark × stage, as the dataclass `cls` of its family.
+
+        Raises:
+            SettingsError: a key sets otherwise what makes the stage what it is.
+        """
+        found: dict[str, Any] = {}
         where = f"params.yaml: stages.{stage}.model"
+        known = stages.find(stage)
+        switches, family = (known.switches, known.family) if known is not None else ({}, "")
         for layer, override in self._layers(benchmark, stage):
-            merged |= override.model
             if override.model:
                 where = f"{layer}.model"
-        return build(cls, merged, where)
+            # What a whole family shares gives way to a stage's switches; what is said of the stage itself must agree.
+            if not layer.endswith(f".{family}") or family == stage:
+                _need_switches(stage, switches, override.model, where)
+            found = merged(found, override.model)
+        return build(cls, merged(found, switches), where)
 
     def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
         """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""
@@ -352,11 +373,26 @@ class Settings:
         return tuple(sorted({*self.pipeline.seeds, *extra}))
 
     def _layers(self, benchmark: str, stage: str) -> list[tuple[str, StageOverride]]:
-        # A variant (`dlinear.moving_average_13`) first takes what its stage sets.
-        names = [stage] if "." not in stage else [stage.split(".")[0], stage]
-        layers = [(f"params.yaml: stages.{n}", self.stages[n]) for n in names if n in self.stages]
+        # A variant (`base.unmasked`) first takes what its stage sets.
+        known = stages.find(stage)
+        family = {known.family: self.families[known.family]} if known and known.family in self.families else {}
+        names = list(dict.fromkeys([stage.split(".")[0], stage]))
         own = self.overrides.benchmarks.get(benchmark, {})
-        return layers + [(f"params.yaml: overrides.benchmarks.{benchmark}.{n}", own[n]) for n in names if n in own]
+        everywhere = [(f"params.yaml: families.{n}", override) for n, override in family.items()]
+        everywhere += [(f"params.yaml: stages.{n}", self.stages[n]) for n in names if n in self.stages]
+        here = list(dict.fromkeys([known.family, *names])) if known else names
+        return everywhere + [(f"params.yaml: overrides.benchmarks.{benchmark}.{n}", own[n]) for n in here if n in own]
+
+
+def _need_switches(stage: str, switches: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+    for key, value in switches.items():
+        if isinstance(value, Mapping):
+            _need_switches(stage, value, found.get(key) or {}, f"{where}.{key}")
+        elif key in found and found[key] != value:
+            raise SettingsError(
+                f"{where}.{key}: {found[key]!r}, but the stage {stage!r} is defined by {value!r}",
+                "delete the line, or choose the stage or variant that has it (wavecore/stages.py)",
+            )
 
 
 def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
@@ -366,7 +402,17 @@ def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
         settings.features_of(dataset)
     for stage in settings.stages:
         settings.train_of("", stage)
-    for benchmark, stages in settings.overrides.benchmarks.items():
-        for stage in stages:
+    for benchmark, own in settings.overrides.benchmarks.items():
+        for stage in own:
             settings.train_of(benchmark, stage)
+    for place, names in (
+        ("stages", settings.stages),
+        *((f"overrides.benchmarks.{b}", own) for b, own in settings.overrides.benchmarks.items()),
+    ):
+        for name in names:
+            if "." in name:
+                raise SettingsError(
+                    f"{where}: {place}: {name!r} is a variant, which is declared in wavecore/stages.py",
+                    f"set what it shares with its stage under {name.split('.')[0]!r}",
+                )
     return settings

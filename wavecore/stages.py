@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from wavecore.errors import SettingsError
 
@@ -19,6 +21,7 @@ class Stage:
         seeded: whether the seed changes the result; where it does not, `seed=0` stands for all.
         below: the stage that it is judged against first; None at the bottom.
         description: one line for the UI and the report.
+        switches: the model settings that make the stage what it is; params.yaml may not set them otherwise.
     """
 
     name: str
@@ -27,6 +30,28 @@ class Stage:
     seeded: bool
     below: str | None
     description: str
+    switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def root(self) -> str:
+        """The stage that a variant (`base.unmasked`) is a variant of; the stage itself where it is none."""
+        return self.name.split(".")[0]
+
+
+# The corrections of `base`, each of which `reference` undoes: what the published model does, and what is done instead.
+_BASE: dict[str, Any] = {
+    "llm": "pretrained",
+    "attention_mask": True,
+    "frozen_mode": "eval",
+    "attention_outputs": False,
+    "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "description": "dataset"},
+}
+
+
+def _time_llm(name: str, below: str, description: str, **switches: Any) -> Stage:
+    """A stage of the Time-LLM family: `base`, but for `switches`."""
+    chosen = {**_BASE, **switches, "prompt": {**_BASE["prompt"], **switches.get("prompt", {})}}
+    return Stage(name, "time_llm", trained=True, seeded=True, below=below, description=description, switches=chosen)
 
 
 STAGES: tuple[Stage, ...] = (
@@ -38,9 +63,67 @@ STAGES: tuple[Stage, ...] = (
         "dlinear", "dlinear", trained=True, seeded=True, below="seasonal_naive",
         description="Trend and remainder by a moving average, one linear map each (Zeng et al., AAAI 2023).",
     ),
+    _time_llm(
+        "reference", "dlinear",
+        "Time-LLM as published (Jin et al., ICLR 2024), with its unmasked padding, circular lags and long numbers.",
+        attention_mask=False, frozen_mode="train", attention_outputs=True,
+        prompt={"lags": "circular", "digits": 0, "description": "ett", "tokens": 0},
+    ),
+    _time_llm(
+        "base", "reference",
+        "The reference with deliberate corrections; all further stages stand on it.",
+    ),
+    _time_llm("base.unmasked", "base", "`base` with padding attended to, as in the reference.", attention_mask=False),
+    _time_llm(
+        "base.circular_lags", "base", "`base` with lag 0 and mirrored lags in the prompt, as in the reference.",
+        prompt={"lags": "circular"},
+    ),
+    _time_llm(
+        "base.long_numbers", "base", "`base` with all digits of a float32 in the prompt, as in the reference.",
+        prompt={"digits": 0, "tokens": 0},
+    ),
+    _time_llm(
+        "base.frozen_dropout", "base",
+        "`base` with dropout in the frozen model while training, as in the reference.",
+        frozen_mode="train",
+    ),
+    _time_llm(
+        "base.attention_outputs", "base", "`base` with unused attention weights returned, as in the reference.",
+        attention_outputs=True,
+    ),
+    _time_llm(
+        "base.ett_description", "base", "`base` with every dataset described as ETT, as in the reference.",
+        prompt={"description": "ett"},
+    ),
+    _time_llm(
+        "no_llm", "base", "`base` without frozen layers and prompt: reprogrammed tokens go straight to the head.",
+        llm="none",
+    ),
+    _time_llm(
+        "random_llm", "base", "`base` with random frozen weights in place of the learned ones.",
+        llm="random",
+    ),
+    _time_llm(
+        "prompt", "base", "`base` with wavelet statistics beside the time-domain ones in the prompt (W1).",
+        prompt={"statistics": "both"},
+    ),
+    _time_llm(
+        "prompt.replace", "prompt", "`prompt` with wavelet statistics in place of the time-domain ones.",
+        prompt={"statistics": "wavelet"},
+    ),
 )  # fmt: skip
 
 _BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def families() -> tuple[str, ...]:
+    """The families of forecasters, in the order of their first stage."""
+    return tuple(dict.fromkeys(stage.family for stage in STAGES))
+
+
+def find(name: str) -> Stage | None:
+    """The stage called `name`; None where there is none."""
+    return _BY_NAME.get(name)
 
 
 def names() -> tuple[str, ...]:

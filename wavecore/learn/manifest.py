@@ -29,6 +29,8 @@ LIBRARIES = {
     "pywavelets": "PyWavelets",
     "safetensors": "safetensors",
     "accelerate": "accelerate",
+    "transformers": "transformers",
+    "tokenizers": "tokenizers",
 }
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from wavecore.config import Settings
+from wavecore.config import FeatureSettings, Settings
 from wavecore.errors import SettingsError
+from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.seasonal import SeasonalNaive
+from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
+from wavecore.prompt.text import Subject
+from wavecore.prompt.tokens import Prompter, tokenizer_of
 from wavecore.seeds import derive, isolated
 from wavecore.stages import Stage
 
@@ -24,12 +28,20 @@ class Geometry:
         horizon: H steps to forecast.
         channels: names of the N channels.
         season: length of the main cycle in steps.
+        step: the time step, such as `1h`.
+        patch: length and stride of a patch in steps.
+        description: what the data is, for prompts.
+        features: how wavelet statistics of a window are computed, and how many lags there are.
     """
 
     window: int
     horizon: int
     channels: tuple[str, ...]
     season: int
+    step: str = "1h"
+    patch: tuple[int, int] = (16, 8)
+    description: str = ""
+    features: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 @dataclass(frozen=True)
@@ -37,7 +49,7 @@ class NoSettings:
     """For families that have nothing to set: any key under `model:` is an error."""
 
 
-def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearSettings | NoSettings:
+def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearSettings | TimeLLMSettings | NoSettings:
     """The settings of the stage's family, as the frozen dataclass it is built from.
 
     Raises:
@@ -45,10 +57,12 @@ def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearS
     """
     if stage.family == "dlinear":
         return settings.model_of(benchmark, stage.name, DLinearSettings)
+    if stage.family == "time_llm":
+        return settings.model_of(benchmark, stage.name, TimeLLMSettings)
     if stage.family == "seasonal_naive":
         return settings.model_of(benchmark, stage.name, NoSettings)
     raise SettingsError(
-        f"stage {stage.name!r} is of the unknown family {stage.family!r}", "families: dlinear, seasonal_naive"
+        f"stage {stage.name!r} is of the unknown family {stage.family!r}", "families: dlinear, seasonal_naive, time_llm"
     )
 
 
@@ -65,4 +79,35 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
     with isolated(torch.device("cpu"), derive(seed, "weights")):
         if isinstance(chosen, DLinearSettings):
             return DLinear(geometry.window, geometry.horizon, len(geometry.channels), chosen)
+        if isinstance(chosen, TimeLLMSettings):
+            return _time_llm(geometry, chosen, seed)
         return SeasonalNaive(geometry.window, geometry.horizon, geometry.season)
+
+
+def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeLLM:
+    # The frozen weights first, in a stream of their own: the trainable ones then start equal in every arm of a seed.
+    source = language.find(settings.backbone)
+    frozen: language.Backbone | None = None
+    with isolated(torch.device("cpu"), derive(seed, "frozen")):
+        if settings.llm == "none":
+            words = language.word_embeddings(source)
+        else:
+            make = language.pretrained if settings.llm == "pretrained" else language.random
+            transformer = make(source, settings.llm_layers)
+            frozen = language.Backbone(transformer, settings.frozen_mode, settings.attention_outputs)
+            words = frozen.words
+    told = prompter(geometry, settings)
+    return TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)
+
+
+def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:
+    """What makes the prompts of a stage; None where there is no language model to read them.
+
+    Raises:
+        SettingsError: the language model is not there, has no tokenizer, or the prompt does not fit its budget.
+    """
+    if settings.llm == "none":
+        return None
+    tokenizer = tokenizer_of(language.find(settings.backbone).folder)
+    subject = Subject(geometry.description, geometry.step, geometry.window, geometry.horizon, geometry.features)
+    return Prompter(tokenizer, subject, settings.prompt)

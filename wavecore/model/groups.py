@@ -7,7 +7,7 @@ promise: every trainable weight stands in exactly one group, and no group is emp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -46,6 +46,13 @@ class DeclaresGroups(Protocol):
     """A module that declares its parameter groups."""
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]: ...
+
+
+@runtime_checkable
+class DeclaresParts(Protocol):
+    """A module that says which parts its weights make up."""
+
+    def weight_parts(self) -> tuple[Part, ...]: ...
 
 
 def declared(model: nn.Module) -> tuple[ParameterGroup, ...]:
@@ -92,3 +99,25 @@ def counts(model: nn.Module) -> dict[str, dict[str, int]]:
     frozen = [p for p in model.parameters() if not p.requires_grad]
     table["frozen"] = {"tensors": len(frozen), "elements": sum(p.numel() for p in frozen)}
     return table
+
+
+class Part(NamedTuple):
+    """One part of a model and how many single weights of it learn and do not."""
+
+    name: str
+    trainable: int
+    frozen: int
+
+
+def part(name: str, *modules: nn.Module) -> Part:
+    """The weights of some modules as one part."""
+    weights = [p for module in modules for p in module.parameters()]
+    learns = sum(p.numel() for p in weights if p.requires_grad)
+    return Part(name, learns, sum(p.numel() for p in weights) - learns)
+
+
+def parts(model: nn.Module) -> tuple[Part, ...]:
+    """Trainable and frozen weights per part of `model` (R12); a model may say itself what its parts are."""
+    if isinstance(model, DeclaresParts):
+        return model.weight_parts()
+    return tuple(part(name.replace("_", " "), child) for name, child in model.named_children())

@@ -69,3 +69,21 @@ def autocorrelation(x: np.ndarray) -> np.ndarray:
     raw = scipy.fft.irfft(power, padded, axis=-1)[:, :kept]
     energy = raw[:, :1]
     return np.divide(raw, energy, out=np.zeros_like(raw), where=energy > 0)
+
+
+def circular_lags(x: np.ndarray, lags: int = 5) -> np.ndarray:
+    """The lags of the largest values of the circular autocorrelation, as the reference takes them: [M, T] → [M, lags].
+
+    A window is taken for a ring and its mean stays in, so lag 0 always stands first and the others come in mirrored
+    pairs (k, T-k) whose order is rounding. Kept to be equal to the reference; `top_lags` is what tells something.
+    """
+    correlation = circular_autocorrelation(x)
+    return np.argsort(-correlation, axis=-1, kind="stable")[:, :lags].astype(np.int32)
+
+
+def circular_autocorrelation(x: np.ndarray) -> np.ndarray:
+    """Σ_t x_t x_{(t+τ) mod T} for τ = 0 … T-1, by FFT: [M, T] → [M, T] (Wiener-Khinchin)."""
+    x = np.asarray(x, dtype=np.float64)
+    spectrum = scipy.fft.rfft(x, axis=-1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(scipy.fft.irfft(power, x.shape[-1], axis=-1))

@@ -1,0 +1,52 @@
+"""`wavecore prompt`: what a language model is told about a window. Reads the series; no model is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assets.project import Project
+from wavecore import stages
+from wavecore.errors import SettingsError, StorageError
+
+
+def prompts_of(project: Project, benchmark: str, stage: str, window: int, channel: str | None) -> list[dict[str, Any]]:
+    """The prompts of one window, a row per channel: channel, text, tokens, left_out.
+
+    Args:
+        window: as in the table `windows`: the row of its first step.
+        channel: one of them; None for all.
+
+    Raises:
+        SettingsError: the stage has no prompt, or there is no such window or channel.
+        StorageError: the benchmark's series and splits are not made yet.
+    """
+    from assets.training import Ground
+    from wavecore.model.build import model_settings, prompter
+    from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.series.normalize import instance_normalize, instance_statistics
+
+    chosen = stages.get(stage)
+    try:
+        ground = Ground.load(project, benchmark)
+    except StorageError as error:
+        raise StorageError(error.problem, f"wavecore run --benchmark {benchmark} --stage seasonal_naive") from error
+    settings = model_settings(chosen, ground.settings, benchmark)
+    made = prompter(ground.geometry, settings) if isinstance(settings, TimeLLMSettings) else None
+    if made is None:
+        raise SettingsError(f"the stage {stage!r} has no prompt", "choose a stage with a language model, such as prompt")
+    last = ground.arrays.rows - ground.benchmark.window
+    if not 0 <= window <= last:
+        raise SettingsError(f"--window {window}: {benchmark} has windows 0 to {last}", "choose one of them")
+    names = list(ground.arrays.channels)
+    if channel is not None and channel not in names:
+        raise SettingsError(f"--channel {channel}: {benchmark} has no such channel", f"channels: {', '.join(names)}")
+    # As the model sees it: train-standardized in float32, then normalized by itself.
+    x = ground.windows.values[window : window + ground.benchmark.window].t()
+    series = instance_normalize(x, *instance_statistics(x)).numpy()
+    rows = []
+    for name, prompt in zip(names, made.prompts(series), strict=True):
+        if channel in (None, name):
+            rows.append(
+                {"channel": name, "text": prompt.text, "tokens": len(prompt.ids), "left_out": list(prompt.left_out)}
+            )
+    return rows

@@ -1,0 +1,79 @@
+"""Tiny language models of every family, made and saved by the tests: what the hub would give, with random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = (
+    *("dataset", "task", "forecast", "the", "next", "last", "hour", "hours", "window", "minimum", "maximum", "median"),
+    *("trend", "upward", "downward", "flat", "repeats", "after", "steps", "energy", "slower", "wavelet", "entropy"),
+    *("bursts", "main", "period", "movement", "load", "centre", "of", "to", "in", "at", "from", "than", "no"),
+)
+FAMILIES = ("bert", "roberta", "gpt2", "llama", "qwen2")
+WIDTH, LAYERS, POSITIONS = 32, 3, 1024
+
+
+def config_of(
+    family: str, vocabulary: int, width: int = WIDTH, layers: int = LAYERS, positions: int = POSITIONS
+) -> Any:
+    import transformers as t
+
+    common = {"vocab_size": vocabulary, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    own = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 2 * width,
+        "max_position_embeddings": positions,
+    }
+    if family == "bert":
+        return t.BertConfig(**common, **own)
+    if family == "roberta":
+        return t.RobertaConfig(**common, **own | {"max_position_embeddings": positions + 1}, type_vocab_size=1)
+    if family == "gpt2":
+        return t.GPT2Config(**common, n_embd=width, n_layer=layers, n_head=4, n_positions=positions)
+    if family == "llama":
+        return t.LlamaConfig(**common, **own, num_key_value_heads=2)
+    if family == "qwen2":
+        return t.Qwen2Config(**common, **own, num_key_value_heads=2)
+    raise ValueError(family)
+
+
+def tokenizer_of(family: str, pad: bool = True, end: bool = True) -> Any:
+    """A tokenizer of letters, digits and some words; BERT's kind puts [CLS] and [SEP] around a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    letters = [chr(c) for c in range(33, 127)]
+    if family in ("bert", "roberta"):
+        names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *dict.fromkeys([*WORDS, *letters]), *(f"##{c}" for c in letters)]
+        raw = Tokenizer(models.WordPiece({w: i for i, w in enumerate(names)}, unk_token="[UNK]"))
+        raw.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        raw.decoder = decoders.WordPiece()
+        raw.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+        return PreTrainedTokenizerFast(
+            tokenizer_object=raw, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+        )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = ["<pad>", "<s>", "</s>", *alphabet]
+    raw = Tokenizer(models.BPE({w: i for i, w in enumerate(names)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    given = {"pad_token": "<pad>"} if pad else {}
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **given, **({"eos_token": "</s>"} if end else {}))
+
+
+def save(folder: Path, family: str, pad: bool = True, end: bool = True, seed: int = 0, **size: int) -> Path:
+    """A whole model folder: config, safetensors, tokenizer. Returns the folder."""
+    from transformers import AutoModel
+
+    tokenizer = tokenizer_of(family, pad, end)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(config_of(family, len(tokenizer), **size))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

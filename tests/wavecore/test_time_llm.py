@@ -1,0 +1,471 @@
+"""The reprogrammed model: shapes, frozen weights, masks, caches, every family, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from language import FAMILIES, config_of, save
+
+from wavecore import parity, stages
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
+from wavecore.errors import DataError, SettingsError, StorageError
+from wavecore.learn.checkpoint import trainable
+from wavecore.learn.forecast import predict
+from wavecore.learn.loop import gradients, optimizer_of, train, update
+from wavecore.learn.manifest import frozen_hash, tensors_hash
+from wavecore.model import backbone as language
+from wavecore.model.backbone import Backbone
+from wavecore.model.build import Geometry, build
+from wavecore.model.groups import declared, parts
+from wavecore.model.layers import Mapping, Reprogramming, patch_count, patches
+from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
+from wavecore.series.splits import Borders
+from wavecore.series.windows import Batch, WindowData
+
+PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
+SMALL = {"llm_layers": 2, "d_model": 8, "d_ff": 8, "heads": 2, "prototypes": 16, "prompt": {"tokens": 192}}
+GEOMETRY = Geometry(
+    window=64, horizon=12, channels=("a", "b", "c"), season=24, step="1h", patch=(16, 8),
+    description="Hourly load.", features=FeatureSettings(wavelet="db2", levels=3),
+)  # fmt: skip
+
+
+def made(
+    stage: str,
+    backbone: Path | str,
+    geometry: Geometry = GEOMETRY,
+    seed: int = 0,
+    own: dict[str, Any] | None = None,
+    **model: Any,
+) -> TimeLLM:
+    chosen = merged(SMALL, {"backbone": str(backbone), **model})
+    settings = Settings(
+        pipeline=PipelineSettings(benchmarks=("x",), stages=(stage,)),
+        families={"time_llm": StageOverride(model=chosen)},
+        stages={stage: StageOverride(model=own or {})},
+    )
+    found = build(stages.get(stage), geometry, settings, "x", seed)
+    assert isinstance(found, TimeLLM)
+    return found
+
+
+def batch_of(windows: int, geometry: Geometry = GEOMETRY, seed: int = 0) -> Batch:
+    random = np.random.default_rng(seed)
+    t = np.arange(geometry.window + geometry.horizon)
+    level = random.normal(size=(windows, 1, len(geometry.channels)))
+    period = random.choice([6, 12, 24, 30], size=(windows, 1, len(geometry.channels)))
+    series = level + np.sin(2 * np.pi * t[None, :, None] / period) + 0.3 * random.normal(size=(windows, len(t), 1))
+    values = torch.tensor(series, dtype=torch.float32)
+    x, y = values[:, : geometry.window], values[:, geometry.window :]
+    return Batch(x, y, torch.ones_like(y, dtype=torch.bool), torch.arange(windows) + geometry.window)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    return {family: save(root / family, family) for family in FAMILIES}
+
+
+# --- equal to the reference ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["bert_minilm_2layer", "gpt2_tiny"])
+def test_equal_to_the_recorded_reference(name: str) -> None:
+    found = parity.differences(PARITY, name)
+    recorded = set(np.load(PARITY / f"{name}.recorded.npz").files) - {"input", "prompt_ids"}
+    assert set(found) == recorded
+    assert max(found.values()) <= 1e-4
+
+
+def test_parity_sees_a_changed_weight(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in PARITY.glob("gpt2_tiny*"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / "gpt2_tiny.weights.safetensors"
+    weights = load_file(path)
+    weights["mapping_layer.bias"] += 0.01
+    save_file(weights, path)
+    found = parity.differences(tmp_path, "gpt2_tiny")
+    assert found["patch_embedding"] < 1e-4 < found["prototypes"]
+
+
+def test_parity_prints_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(PARITY), "gpt2_tiny"]) == 0
+    assert json.loads(capsys.readouterr().out)["forecast"] <= 1e-4
+
+
+def test_parity_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main([str(tmp_path), "nothing"]) == 1
+    assert "nothing.json" in capsys.readouterr().err
+    for file in PARITY.glob("gpt2_tiny*"):
+        shutil.copy(file, tmp_path)
+    geometry = json.loads((tmp_path / "gpt2_tiny.json").read_text())
+    (tmp_path / "gpt2_tiny.json").write_text(json.dumps(geometry | {"prototypes": 17}))
+    with pytest.raises(StorageError, match="mapping"):
+        parity.differences(tmp_path, "gpt2_tiny")
+
+
+# --- shapes ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_worked_example_has_the_shapes_of_r11() -> None:
+    """x [4, 512, 7] at GPT-2's width and d_ff 32; its vocabulary on the meta device."""
+    x = torch.randn(4, 512, 7, generator=torch.Generator().manual_seed(0))
+    settings = TimeLLMSettings(d_ff=32, llm="none")
+    with torch.device("meta"):
+        words = torch.empty(50257, 768)
+        model = TimeLLM(512, 96, (16, 8), settings, words, None, None).eval()
+    series, _, _ = model.normalized(x)
+    cut = patches(series, 16, 8)
+    assert cut.shape == (28, 64, 16)
+    embedded = model.patch_embedding(cut.to("meta"))
+    assert embedded.shape == (28, 64, 32)
+    assert model.reprogramming.queries(embedded).shape == (28, 64, 8, 32)
+    keys, values = model.reprogramming.keys_values(model.prototypes())
+    assert keys.shape == values.shape == (1000, 8, 32)
+    mixed = model.reprogramming(embedded, keys, values)
+    assert mixed.attention.shape == (28, 8, 64, 1000)
+    assert model.reprogramming.out.in_features == 256  # [28, 64, 256] before the output projection
+    assert mixed.tokens.shape == (28, 64, 768)
+    assert model.head(mixed.tokens).shape == (28, 96)
+
+
+@pytest.mark.parametrize(
+    ("family", "vocabulary", "width", "mapping"),
+    [("gpt2", 50257, 768, 50_257_000), ("qwen2", 151936, 2048, 151_936_000)],
+)
+def test_geometry_of_real_models(family: str, vocabulary: int, width: int, mapping: int) -> None:
+    """GPT-2's and Qwen2.5-3B's embeddings: V and D are read, nothing is set by hand. Shapes on the meta device, which
+    has no memory; the frozen layers of that width then run for real over a small vocabulary."""
+    from transformers import AutoModel
+
+    with torch.device("meta"):
+        backbone = Backbone(AutoModel.from_config(config_of(family, vocabulary, width=width, layers=2)))
+        model = TimeLLM(512, 96, (16, 8), TimeLLMSettings(), backbone.words, backbone, None).eval()
+        embedded = model.patch_embedding(patches(torch.empty(14, 512), 16, 8))
+    assert model.words.shape == (vocabulary, width)
+    assert model.mapping.weight.numel() == mapping
+    assert {p.name: p.trainable for p in parts(model)}["mapping of words to prototypes"] == mapping + 1000
+    assert model.prototypes().shape == (1000, width)
+    tokens = model.reprogramming(embedded, *model.keys_values()).tokens
+    assert tokens.shape == (14, 64, width)
+    small = Backbone(AutoModel.from_config(config_of(family, 300, width=width, layers=1)))
+    real = TimeLLM(64, 24, (16, 8), TimeLLMSettings(prototypes=8), small.words, small, None).eval()
+    with torch.no_grad():
+        trace = real.trace(torch.randn(2, 64, 3), torch.zeros(6, 10, dtype=torch.long))
+    assert trace.hidden.shape == (6, 10 + 8, width)
+    assert trace.forecast.shape == (2, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("window", "length", "stride"), [(512, 16, 8), (168, 16, 8), (96, 16, 8), (37, 16, 5), (16, 16, 16), (20, 7, 3)]
+)
+def test_patches_cover_every_step(window: int, length: int, stride: int) -> None:
+    x = torch.arange(window, dtype=torch.float32)[None]
+    cut = patches(x, length, stride)
+    assert cut.shape == (1, patch_count(window, length, stride), length)
+    assert set(cut.flatten().tolist()) == set(range(window))
+    assert cut[0, 0].tolist() == list(range(length))
+
+
+def test_mapping_and_attention_equal_plain_sums() -> None:
+    torch.manual_seed(0)
+    words, mapping = torch.randn(11, 6), Mapping(11, 4)
+    prototypes = mapping(words)
+    by_hand = torch.stack([(mapping.weight[s][:, None] * words).sum(0) + mapping.bias[s] for s in range(4)])
+    torch.testing.assert_close(prototypes, by_hand)
+    layer = Reprogramming(5, 3, 2, 6, 0.0).eval()
+    embedded = torch.randn(2, 7, 5)
+    keys, values = layer.keys_values(prototypes)
+    found = layer(embedded, keys, values)
+    query = layer.queries(embedded)
+    for m, patch in ((0, 0), (1, 6)):
+        heads = []
+        for h in range(2):
+            scores = torch.stack([query[m, patch, h] @ keys[s, h] for s in range(4)]) / math.sqrt(3)
+            heads.append(torch.softmax(scores, 0) @ values[:, h])
+        torch.testing.assert_close(found.tokens[m, patch], layer.out(torch.cat(heads)))
+    torch.testing.assert_close(found.attention.sum(-1), torch.ones(2, 2, 7))
+
+
+# --- frozen weights, batches, caches ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("stage", ["reference", "base", "prompt"])
+def test_one_step_of_every_family(family: str, stage: str, folders: dict[str, Path]) -> None:
+    """A step moves every trainable weight but those without a gradient, and not one frozen bit."""
+    from accelerate import Accelerator
+
+    model = made(stage, folders[family])
+    before, frozen = {k: p.detach().clone() for k, p in trainable(model).items()}, frozen_hash(model)
+    settings = TrainSettings(steps=1, learning_rate=1e-3, threads=1)
+    optimizer = optimizer_of(declared(model), settings)
+    loss = gradients(model.train(), batch_of(2), Accelerator(cpu=True), settings, 0)
+    update(optimizer, Accelerator(cpu=True), settings, 1e-3)
+    assert math.isfinite(loss)
+    moved = {k for k, p in trainable(model).items() if not torch.equal(p, before[k])}
+    # A key's bias shifts all scores of a patch alike, so that softmax takes it out: its gradient is rounding.
+    assert moved | {"reprogramming.key.bias"} == set(before)
+    assert frozen_hash(model) == frozen
+    assert not any(p.grad is not None for p in model.parameters() if not p.requires_grad)
+
+
+def test_training_leaves_the_frozen_weights(folders: dict[str, Path]) -> None:
+    random = np.random.default_rng(0)
+    values = torch.tensor(np.sin(np.arange(400)[:, None] / 4) + 0.1 * random.normal(size=(400, 3)), dtype=torch.float32)
+    data = WindowData(values, torch.ones_like(values, dtype=torch.bool), 64, 12)
+    model = made("base", folders["bert"], prototypes=8)
+    before = frozen_hash(model)
+    borders = Borders(train=(0, 250), select=(250, 320), decide=(320, 350), test=(350, 400))
+    settings = TrainSettings(steps=4, batch_windows=2, eval_every=2, eval_windows=2, threads=1)
+    done = train(model, data, borders, settings, seed=0)
+    assert done.steps == 4
+    assert frozen_hash(model) == before is not None
+
+
+@pytest.mark.parametrize("stage", ["base", "prompt", "prompt.replace", "no_llm", "random_llm"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folders: dict[str, Path]) -> None:
+    model, batch = made(stage, folders[family]), batch_of(6)
+    if model.prompter is not None:
+        lengths = {len(p.ids) for p in model.prompts(batch.x)}
+        assert len(lengths) > 1, "prompts of one length would prove nothing"
+    whole = predict(model, batch)
+    for i in range(6):
+        alone = predict(model, Batch(*(part[i : i + 1] for part in batch)))
+        np.testing.assert_allclose(alone[0], whole[i], atol=2e-6)
+    turned = predict(model, Batch(*(part.flip(0) for part in batch)))
+    np.testing.assert_allclose(turned[::-1], whole, atol=2e-6)
+
+
+def test_the_reference_does_depend_on_its_batch(folders: dict[str, Path]) -> None:
+    """Its padding is attended to: the reason for the correction, kept as the reference has it."""
+    model, batch = made("base.unmasked", folders["bert"]), batch_of(6)
+    whole = predict(model, batch)
+    alone = np.concatenate([predict(model, Batch(*(part[i : i + 1] for part in batch))) for i in range(6)])
+    assert np.abs(whole - alone).max() > 1e-4
+
+
+def test_attention_outputs_change_no_forecast(folders: dict[str, Path]) -> None:
+    for family in ("bert", "gpt2", "llama"):
+        plain, asked = made("base", folders[family]), made("base.attention_outputs", folders[family])
+        np.testing.assert_allclose(predict(plain, batch_of(3)), predict(asked, batch_of(3)), atol=2e-6)
+
+
+def test_frozen_mode(folders: dict[str, Path]) -> None:
+    held, follows = made("base", folders["bert"]), made("base.frozen_dropout", folders["bert"])
+    for model in (held, follows):
+        model.train()
+    assert not any(m.training for m in held.backbone.modules())  # type: ignore[union-attr]
+    assert held.patch_embedding.training
+    assert all(m.training for m in follows.backbone.transformer.modules())  # type: ignore[union-attr]
+
+
+def test_arms_start_from_the_same_trainable_weights(folders: dict[str, Path]) -> None:
+    models = {s: made(s, folders["bert"]) for s in ("base", "no_llm", "random_llm", "prompt", "reference")} | {
+        "other": made("base", folders["bert"], seed=1)
+    }
+    hashes = {s: tensors_hash(trainable(m)) for s, m in models.items()}
+    assert len({hashes[s] for s in ("base", "no_llm", "random_llm", "prompt", "reference")}) == 1
+    assert hashes["other"] != hashes["base"]
+    assert frozen_hash(models["base"]) == frozen_hash(models["other"])
+    assert frozen_hash(models["random_llm"]) != frozen_hash(models["base"])
+    again = made("random_llm", folders["bert"])
+    assert frozen_hash(again) == frozen_hash(models["random_llm"])
+    assert frozen_hash(made("random_llm", folders["bert"], seed=1)) != frozen_hash(again)
+    torch.testing.assert_close(models["no_llm"].words, models["base"].words, rtol=0, atol=0)
+
+
+def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) -> None:
+    """Bit-identical for another dataset and window at equal weights, while queries differ (R5, R11)."""
+    model = made("base", folders["bert"]).eval()
+    other = made(
+        "base", folders["bert"], dataclasses.replace(GEOMETRY, window=96, description="Something else.")
+    ).eval()
+    with torch.no_grad():
+        mine, theirs = model.keys_values(), other.keys_values()
+        assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        queries = [
+            m.reprogramming.queries(m.patch_embedding(patches(m.normalized(batch_of(2, g, seed).x)[0], 16, 8)))
+            for m, g, seed in ((model, GEOMETRY, 0), (model, GEOMETRY, 1))
+        ]
+    assert not torch.equal(*queries)
+
+
+@pytest.mark.parametrize(
+    "weight",
+    ["mapping.weight", "mapping.bias", "reprogramming.key.weight", "reprogramming.key.bias",
+     "reprogramming.value.weight", "reprogramming.value.bias"],
+)  # fmt: skip
+def test_the_cache_is_dropped_when_a_weight_changes(weight: str, folders: dict[str, Path]) -> None:
+    model, batch = made("no_llm", folders["bert"]).eval(), batch_of(2)
+    first = predict(model, batch)
+    with torch.no_grad():
+        kept = model.keys_values()
+        assert model.keys_values() is kept
+        parameter = dict(model.named_parameters())[weight]
+        parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        changed = model.keys_values()
+        fresh = model.reprogramming.keys_values(model.prototypes())
+    assert changed is not kept
+    assert all(torch.equal(a, b) for a, b in zip(changed, fresh, strict=True))
+    if weight != "reprogramming.key.bias":  # softmax takes it out
+        assert not np.array_equal(first, predict(model, batch))
+
+
+def test_the_cache_is_dropped_by_training_loading_and_casting(folders: dict[str, Path]) -> None:
+    model = made("no_llm", folders["bert"]).eval()
+    state = {k: v + 1 if k == "mapping.weight" else v for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        kept = model.keys_values()
+        model.load_state_dict(state)
+        assert not torch.equal(model.keys_values()[0], kept[0])
+        kept = model.keys_values()
+        model.train().eval()
+        assert model.keys_values() is not kept
+        model.double()
+        assert model.keys_values()[0].dtype == torch.float64
+        model.mapping.weight = torch.nn.Parameter(torch.zeros_like(model.mapping.weight))
+        fresh = model.reprogramming.keys_values(model.prototypes())
+        assert all(torch.equal(a, b) for a, b in zip(model.keys_values(), fresh, strict=True))
+
+
+def test_a_gradient_in_eval_mode_flows_through_the_prototypes(folders: dict[str, Path]) -> None:
+    model = made("no_llm", folders["bert"]).eval()
+    predict(model, batch_of(2))
+    model(batch_of(2)).sum().backward()
+    assert model.mapping.weight.grad is not None
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_refuses_what_does_not_fit(folders: dict[str, Path]) -> None:
+    for more, match in (
+        ({"d_ff": 33}, "d_ff: 33.*32 features wide"),
+        ({"llm_layers": 4}, "llm_layers: 4.*3 layers"),
+        ({"prompt": {"tokens": 1020}}, "1020 prompt tokens and 8 patches .* 1024 positions"),
+        ({"prompt": {"tokens": 20}}, r"prompt\.tokens: 20"),
+        ({"heads": 0}, "heads"),
+        ({"dropout": 1.0}, "dropout"),
+    ):
+        with pytest.raises(SettingsError, match=match):
+            made("base", folders["bert"], **more)
+    for patch, match in (((65, 8), "patch.length: 65"), ((16, 17), "patch.stride: 17"), ((16, 0), "patch.stride: 0")):
+        with pytest.raises(SettingsError, match=match):
+            made("base", folders["bert"], dataclasses.replace(GEOMETRY, patch=patch))
+    with pytest.raises(SettingsError, match="levels"):
+        made("prompt", folders["bert"], dataclasses.replace(GEOMETRY, features=FeatureSettings(levels=9)))
+
+
+def test_the_references_long_prompt_is_held_against_the_positions(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="positions"):
+        made("reference", save(tmp_path / "short", "gpt2", positions=256))
+
+
+def test_params_may_not_turn_a_stage_into_another(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingsError, match=r"attention_mask: False, but the stage 'base' is defined by True"):
+        made("base", folders["bert"], own={"attention_mask": False})
+    with pytest.raises(SettingsError, match=r"prompt\.digits"):
+        made("base", folders["bert"], own={"prompt": {"digits": 5}})
+
+
+def test_refuses_folders_that_are_no_model(folders: dict[str, Path], tmp_path: Path) -> None:
+    def copy(family: str = "bert") -> Path:
+        target = tmp_path / f"model-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(folders[family], target)
+        return target
+
+    bare = copy()
+    (bare / "model.safetensors").unlink()
+    with pytest.raises(SettingsError, match="there are no weights"):
+        made("base", bare)
+    torch.save({}, bare / "pytorch_model.bin")
+    with pytest.raises(SettingsError, match="pickle form"):
+        made("base", bare)
+    other = copy()
+    shutil.copy(folders["llama"] / "model.safetensors", other)
+    with pytest.raises(SettingsError, match="another architecture"):
+        made("base", other)
+    cut = copy()
+    content = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(SettingsError, match="backbone"):
+        made("base", cut)
+    wide = copy()
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps(config | {"hidden_size": 64}))
+    with pytest.raises(SettingsError, match=r"do not fit|another architecture"):
+        made("base", wide)
+    (wide / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(SettingsError, match="not supported"):
+        made("base", wide)
+    (wide / "config.json").write_text("{")
+    with pytest.raises(SettingsError, match=r"config\.json"):
+        made("base", wide)
+    dumb = copy()
+    for file in dumb.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(SettingsError, match="tokenizer"):
+        made("base", dumb)
+    with pytest.raises(SettingsError, match="there is no folder"):
+        made("base", tmp_path / "nowhere")
+
+
+def test_a_hub_name_out_of_reach_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import huggingface_hub
+
+    def refuse(name: str, **how: Any) -> str:
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(SettingsError, match=r"Qwen/Qwen2\.5-3B is not on this machine") as error:
+        made("base", "Qwen/Qwen2.5-3B")
+    assert "hf download Qwen/Qwen2.5-3B" in error.value.fix
+
+
+def test_a_tokenizer_without_a_pad_token(folders: dict[str, Path], tmp_path: Path) -> None:
+    """With a mask padding is never seen and none is needed; without one the end token fills up, or it is an error."""
+    bare = save(tmp_path / "bare", "gpt2", pad=False, end=False)
+    model = made("base", bare)
+    assert np.isfinite(predict(model, batch_of(3))).all()
+    with pytest.raises(SettingsError, match="neither a pad nor an end token"):
+        made("base.unmasked", bare)
+    ended = save(tmp_path / "ended", "gpt2", pad=False, positions=1024)
+    assert made("base.unmasked", ended).padding == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_window_with_a_value_that_is_not_finite_is_an_error(value: float, folders: dict[str, Path]) -> None:
+    model, batch = made("base", folders["bert"]).eval(), batch_of(2)
+    batch.x[1, 5, 2] = value
+    with pytest.raises(DataError, match=r"window 1 of the batch .* at step 5, channel 2"):
+        model(batch)
+
+
+@pytest.mark.parametrize("stage", ["reference", "base", "prompt", "prompt.replace", "no_llm"])
+def test_a_constant_window_has_a_defined_result(stage: str, folders: dict[str, Path]) -> None:
+    model, batch = made(stage, folders["bert"]), batch_of(2)
+    batch.x[0, :, 1] = 3.25
+    ahead = predict(model, batch)
+    assert np.isfinite(ahead).all()
+    # Deviation 0 becomes √1e-5 (R1), so whatever the head says is within a few hundredths of the window's value.
+    assert np.abs(ahead[0, :, 1] - 3.25).max() < 0.1
+
+
+def test_word_embeddings_alone(folders: dict[str, Path]) -> None:
+    source = language.find(str(folders["gpt2"]))
+    assert torch.equal(language.word_embeddings(source), language.pretrained(source, 3).get_input_embeddings().weight)
+    assert (source.vocabulary, source.width) == tuple(language.word_embeddings(source).shape)

