@@ -33,7 +33,9 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
     settings = model_settings(chosen, ground.settings, benchmark)
     made = prompter(ground.geometry, settings) if isinstance(settings, TimeLLMSettings) else None
     if made is None:
-        raise SettingsError(f"the stage {stage!r} has no prompt", "choose a stage with a language model, such as prompt")
+        raise SettingsError(
+            f"the stage {stage!r} has no prompt", "choose a stage with a language model, such as prompt"
+        )
     last = ground.arrays.rows - ground.benchmark.window
     if not 0 <= window <= last:
         raise SettingsError(f"--window {window}: {benchmark} has windows 0 to {last}", "choose one of them")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from wavecore.learn.forecast import evaluating
 from wavecore.model import backbone as language
+from wavecore.model.layers import patches
 from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.tokens import tokenizer_of
 
@@ -66,8 +67,9 @@ def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int
     """
     place = model.mapping.weight.device
     with evaluating(model), torch.inference_mode():
-        trace = model.trace(x[:, channel : channel + 1].unsqueeze(0).to(place), _no_prompt(model, place))
-        attention = trace.attention[0].double()
+        series, _, _ = model.normalized(x[:, channel : channel + 1].unsqueeze(0).to(place))
+        embedded = model.patch_embedding(patches(series, *model.patch))
+        attention = model.reprogramming.attention(embedded, model.keys_values()[0])[0].double()
         mean = attention.mean(dim=0)
         order = mean.mean(dim=0).argsort(descending=True, stable=True)[:most]
         spread = -(attention * attention.clamp_min(1e-300).log()).sum(dim=-1).mean()
@@ -77,11 +79,6 @@ def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int
     shown = mean[:, order].cpu().numpy()
     whole = float(np.log(mean.shape[-1])) or 1.0
     return Look(prototypes, shown, float(spread) / whole, float(shown.sum(axis=-1).mean()), weighed, near)
-
-
-def _no_prompt(model: TimeLLM, place: torch.device) -> Tensor:
-    # The attention over prototypes comes before the prompt, so none need be made.
-    return torch.zeros(1, 0, dtype=torch.long, device=place)
 
 
 def words_by_weight(model: TimeLLM, prototypes: tuple[int, ...], most: int = 4) -> tuple[tuple[Word, ...], ...]:

@@ -132,11 +132,13 @@ def test_the_worked_example_has_the_shapes_of_r11() -> None:
     assert model.reprogramming.queries(embedded).shape == (28, 64, 8, 32)
     keys, values = model.reprogramming.keys_values(model.prototypes())
     assert keys.shape == values.shape == (1000, 8, 32)
-    mixed = model.reprogramming(embedded, keys, values)
-    assert mixed.attention.shape == (28, 8, 64, 1000)
+    assert model.reprogramming.attention(embedded, keys).shape == (28, 8, 64, 1000)
+    tokens = model.reprogramming(embedded, keys, values)
     assert model.reprogramming.out.in_features == 256  # [28, 64, 256] before the output projection
-    assert mixed.tokens.shape == (28, 64, 768)
-    assert model.head(mixed.tokens).shape == (28, 96)
+    assert tokens.shape == (28, 64, 768)
+    assert model.head(tokens).shape == (28, 96)
+    counted = [p.trainable for p in parts(model)]
+    assert counted == [1_536, 50_258_000, 8_448 + 393_728 + 197_376, 0, 196_704]  # as in docs/model.md
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_geometry_of_real_models(family: str, vocabulary: int, width: int, mappi
     assert model.mapping.weight.numel() == mapping
     assert {p.name: p.trainable for p in parts(model)}["mapping of words to prototypes"] == mapping + 1000
     assert model.prototypes().shape == (1000, width)
-    tokens = model.reprogramming(embedded, *model.keys_values()).tokens
+    tokens = model.reprogramming(embedded, *model.keys_values())
     assert tokens.shape == (14, 64, width)
     small = Backbone(AutoModel.from_config(config_of(family, 300, width=width, layers=1)))
     real = TimeLLM(64, 24, (16, 8), TimeLLMSettings(prototypes=8), small.words, small, None).eval()
@@ -186,15 +188,17 @@ def test_mapping_and_attention_equal_plain_sums() -> None:
     layer = Reprogramming(5, 3, 2, 6, 0.0).eval()
     embedded = torch.randn(2, 7, 5)
     keys, values = layer.keys_values(prototypes)
-    found = layer(embedded, keys, values)
-    query = layer.queries(embedded)
+    found, query = layer(embedded, keys, values), layer.queries(embedded)
     for m, patch in ((0, 0), (1, 6)):
         heads = []
         for h in range(2):
             scores = torch.stack([query[m, patch, h] @ keys[s, h] for s in range(4)]) / math.sqrt(3)
             heads.append(torch.softmax(scores, 0) @ values[:, h])
-        torch.testing.assert_close(found.tokens[m, patch], layer.out(torch.cat(heads)))
-    torch.testing.assert_close(found.attention.sum(-1), torch.ones(2, 2, 7))
+        torch.testing.assert_close(found[m, patch], layer.out(torch.cat(heads)))
+    torch.testing.assert_close(layer.attention(embedded, keys).sum(-1), torch.ones(2, 2, 7))
+    # With nothing dropped, the way of training and the fused one are the same sums.
+    plain = torch.einsum("mhls,she->mlhe", layer.attention(embedded, keys), values).flatten(2)
+    torch.testing.assert_close(found, layer.out(plain))
 
 
 # --- frozen weights, batches, caches ----------------------------------------------------------------------------------

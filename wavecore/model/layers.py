@@ -7,7 +7,6 @@ series (a window of one channel each), T steps, L patches, S prototypes, V words
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -77,18 +76,6 @@ class Mapping(nn.Linear):
         return F.linear(words.t(), self.weight, self.bias).t()
 
 
-class Reprogrammed(NamedTuple):
-    """What `Reprogramming` gives.
-
-    Attributes:
-        tokens: [M, L, D].
-        attention: [M, h, L, S], which prototypes a patch attends to (before dropout).
-    """
-
-    tokens: Tensor
-    attention: Tensor
-
-
 class Reprogramming(nn.Module):
     """Patches re-expressed through prototypes (R5): attention from patches to prototypes.
 
@@ -121,13 +108,25 @@ class Reprogramming(nn.Module):
         query: Tensor = self.query(embedded).view(*embedded.shape[:2], self.heads, self.head_width)
         return query
 
-    def forward(self, embedded: Tensor, keys: Tensor, values: Tensor) -> Reprogrammed:
-        """[M, L, d_model] with K, V [S, h, E] → tokens [M, L, D] and attention [M, h, L, S]."""
-        query = self.queries(embedded)
-        scores = torch.einsum("mlhe,she->mhls", query, keys) / math.sqrt(self.head_width)
-        attention = scores.softmax(dim=-1)
-        mixed = torch.einsum("mhls,she->mlhe", self.dropout(attention), values)
-        return Reprogrammed(self.out(mixed.flatten(start_dim=2)), attention)
+    def attention(self, embedded: Tensor, keys: Tensor) -> Tensor:
+        """Which prototypes a patch attends to: [M, L, d_model] with K [S, h, E] → [M, h, L, S], rows summing to 1."""
+        scores = torch.einsum("mlhe,she->mhls", self.queries(embedded), keys) / math.sqrt(self.head_width)
+        return scores.softmax(dim=-1)
+
+    def forward(self, embedded: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """[M, L, d_model] with K, V [S, h, E] → tokens [M, L, D]."""
+        if self.training and self.dropout.p > 0:
+            weights = self.dropout(self.attention(embedded, keys))
+            mixed = torch.einsum("mhls,she->mlhe", weights, values)
+        else:
+            # The same sums, fused: the scores [M, h, L, S] are never written out, and memory is what they cost.
+            query = self.queries(embedded).transpose(1, 2)
+            shape = (len(embedded), *keys.transpose(0, 1).shape)
+            mixed = F.scaled_dot_product_attention(
+                query, keys.transpose(0, 1).expand(shape), values.transpose(0, 1).expand(shape)
+            ).transpose(1, 2)
+        tokens: Tensor = self.out(mixed.flatten(start_dim=2))
+        return tokens
 
 
 class Head(nn.Module):

@@ -80,7 +80,6 @@ class Trace(NamedTuple):
     Attributes:
         patch_embedding: [M, L, d_model].
         prototypes: [S, D]; None where keys and values came from the cache.
-        attention: [M, h, L, S].
         reprogrammed: [M, L, D].
         hidden: [M, P+L, D]; without a language model the reprogrammed tokens.
         forecast: [B, H, N].
@@ -88,7 +87,6 @@ class Trace(NamedTuple):
 
     patch_embedding: Tensor
     prototypes: Tensor | None
-    attention: Tensor
     reprogrammed: Tensor
     hidden: Tensor
     forecast: Tensor
@@ -231,11 +229,11 @@ class TimeLLM(nn.Module):
         embedded = self.patch_embedding(patches(series, *self.patch))
         prototypes = self.prototypes() if self.training or torch.is_grad_enabled() else None
         keys, values = self.reprogramming.keys_values(prototypes) if prototypes is not None else self.keys_values()
-        reprogrammed, attention = self.reprogramming(embedded, keys, values)
+        reprogrammed = self.reprogramming(embedded, keys, values)
         hidden = self._read(series, reprogrammed, prompt_ids)
         ahead = self.head(hidden[:, -self.patches :]).view(x.shape[0], x.shape[2], -1).transpose(1, 2)
         forecast = instance_denormalize(ahead, mean, std, axis=1)
-        return Trace(embedded, prototypes, attention, reprogrammed, hidden, forecast)
+        return Trace(embedded, prototypes, reprogrammed, hidden, forecast)
 
     def _read(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None) -> Tensor:
         """Prompt and tokens through the frozen layers: [M, T], [M, L, D] → [M, P+L, D]."""
