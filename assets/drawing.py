@@ -159,6 +159,11 @@ def shades(count: int) -> list[str]:
     return [to_hex(mpl.colormaps["cividis"](i / max(1, count - 1))) for i in range(count)]
 
 
+def drawable(text: str) -> str:
+    """`text` with what the pictures' font may lack (a token can be of any script) written as U+82B1."""
+    return "".join(c if c.isprintable() and ord(c) < 0x250 else f"U+{ord(c):04X}" for c in text)
+
+
 def shortened(name: str, limit: int = 18) -> str:
     """At most `limit` characters."""
     return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -22,6 +22,7 @@ from assets.drawing import (
     Drawing,
     as_markdown,
     date_axis,
+    drawable,
     finished,
     legend,
     line,
@@ -291,7 +292,9 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
         extent = (0, share.shape[1] * stride, len(share) - 0.5, -0.5)
         image = axis.imshow(share, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
         words = seen["words by mapping weight"]
-        names = [f"{p}  {shortened(str(w[0][0]), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)]
+        names = [
+            f"{p}  {shortened(drawable(str(w[0][0])), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)
+        ]
         axis.set_yticks(range(len(names)), [literal(name) for name in names])
         axis.set_xlabel(f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})")
         axis.grid(False)

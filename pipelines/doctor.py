@@ -31,7 +31,7 @@ class Finding:
 
 def examine(project: Project) -> Iterator[Finding]:
     """Look at everything, one finding after the other; raises nothing of its own."""
-    for look in (_python, _tools, _pins, _settings, _compute, _disk, _data, _remote):
+    for look in (_python, _tools, _pins, _settings, _compute, _backbones, _disk, _data, _remote):
         try:
             yield from look(project)
         except WavecoreError as error:
@@ -92,6 +92,28 @@ def _compute(project: Project) -> Iterator[Finding]:
 
     place = f"CUDA, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "CPU"
     yield Finding("ok", f"torch {torch.__version__} on {place}, {os.cpu_count()} cores")
+
+
+def _backbones(project: Project) -> Iterator[Finding]:
+    """The language models that the default matrix names; nothing is downloaded."""
+    from wavecore import stages
+    from wavecore.model import backbone as language
+    from wavecore.model.build import model_settings
+    from wavecore.model.time_llm import TimeLLMSettings
+
+    settings = project.settings()
+    chosen = [
+        model_settings(stages.get(stage), settings, benchmark)
+        for benchmark in settings.pipeline.benchmarks
+        for stage in settings.pipeline.stages
+    ]
+    for name in dict.fromkeys(s.backbone for s in chosen if isinstance(s, TimeLLMSettings)):
+        try:
+            source = language.find(name, fetch=False)
+            family = language.FAMILIES[source.config.model_type]
+            yield Finding("ok", f"language model {name}: {family}, {source.width} wide, {source.vocabulary:,} words")
+        except WavecoreError as error:
+            yield Finding("missing", error.problem, error.fix)
 
 
 def _disk(project: Project) -> Iterator[Finding]:

@@ -53,7 +53,10 @@ def test_every_setting_is_in_params_and_known() -> None:
     """params.yaml names every setting of the code, so that nothing is set by a default that nobody sees."""
     from dataclasses import fields
 
+    from wavecore import stages
     from wavecore.config import FeatureSettings, JudgeSettings, PipelineSettings, TrainSettings
+    from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.prompt.settings import PromptSettings
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, cls in (
@@ -63,3 +66,10 @@ def test_every_setting_is_in_params_and_known() -> None:
         ("judge", JudgeSettings),
     ):
         assert set(params[section]) == {f.name for f in fields(cls)}, section
+    family = params["families"]["time_llm"]
+    switches = stages.get("reference").switches
+    for given, said, cls in (
+        (family["model"], switches, TimeLLMSettings),
+        (family["model"]["prompt"], switches["prompt"], PromptSettings),
+    ):
+        assert set(given) | set(said) == {f.name for f in fields(cls)}

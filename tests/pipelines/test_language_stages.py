@@ -1,0 +1,196 @@
+"""The reprogrammed forecasters through the pipeline: trained, judged, looked into, kept and shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, make_project
+from inside import copied, edit, entered, fine, refused, up_to_date
+
+from assets.evaluation import WINDOW_MEAN, metric
+from assets.training import make_model
+from wavecore.errors import StorageError
+from wavecore.learn.checkpoint import load_model
+
+STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "prompt")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_project(tmp_path_factory.mktemp("language") / "project", stages=STAGES)
+    said = fine(root, "run")
+    assert {s for s in said.steps if s.startswith("model")} == {f"model tiny|{s}" for s in STAGES}
+    return root
+
+
+def test_a_second_run_does_nothing(project: Path) -> None:
+    up_to_date(project)
+
+
+def test_the_leaderboard_holds_each_against_the_right_stage(project: Path) -> None:
+    rows = [json.loads(line) for line in fine(project, "leaderboard", "--json").out.splitlines()]
+    against = {row["stage"]: row["against"] for row in rows}
+    assert against["base"] == "dlinear"  # the nearest below that was run
+    assert against["prompt"] == against["no_llm"] == "base"
+    assert all(row["train_seconds"] > 0 for row in rows if row["stage"] != "seasonal_naive")
+
+
+@pytest.mark.parametrize("stage", ["base", "no_llm", "prompt"])
+def test_the_frozen_weights_are_in_no_checkpoint_but_their_hash_is(stage: str, project: Path) -> None:
+    folder = project / "store/models/tiny" / stage / "seed=0"
+    found = load_model(folder, make_model)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert len(manifest["frozen_hash"]) == 64
+    trained = sum(p.numel() for p in found.model.parameters() if p.requires_grad)
+    assert (folder / "model.safetensors").stat().st_size < 4 * trained + 10_000
+    assert found.config["description"].startswith("Load of a small electricity grid")
+
+
+def test_other_frozen_weights_are_refused(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    folder = mine / "store/models/tiny/base/seed=0"
+
+    def other(config: dict) -> object:
+        return make_model(config | {"seed": 7, "model": config["model"] | {"llm": "random"}, "stage": "random_llm"})
+
+    with pytest.raises(StorageError, match="trained on other frozen weights"):
+        load_model(folder, other)  # type: ignore[arg-type]
+
+
+def test_one_window_is_kept_seen_from_inside(project: Path) -> None:
+    for stage in ("base", "no_llm", "prompt"):
+        seen = json.loads((project / f"store/evaluations/tiny/{stage}/seed=0/inside.json").read_text())
+        assert len(seen["rows"]) == 16  # patches: (128 - 16) / 8 + 2
+        assert all(len(row) == len(seen["prototypes"]) == 12 for row in seen["rows"])
+        assert 0 < seen["top_mass"] <= 1 + 1e-6
+        assert seen["top_mass"] == pytest.approx(sum(map(sum, seen["rows"])) / 16, abs=1e-4)
+        assert len(seen["words by mapping weight"]) == len(seen["nearest words"]) == 12
+        assert (seen["prompt"] == "") == (stage == "no_llm")
+        assert sum(part[1] for part in seen["parts"]) > 900_000  # 30,522 words × 32 prototypes
+    assert "energy" in seen["prompt"]
+    assert max(seen["prompt tokens"]) <= 128
+
+
+def test_the_report_shows_the_inside(project: Path) -> None:
+    page = (project / "store/report/report.html").read_text()
+    assert "Inside the reprogrammed models" in page
+    assert page.count("Which prototypes the patches attend to") == 3
+    assert "mapping of words to prototypes" in page
+    assert 'http-equiv="Content-Security-Policy"' in page
+
+
+def test_the_prompt_of_a_window_can_be_read(project: Path) -> None:
+    told = fine(project, "prompt", "--benchmark", "tiny", "--window", "5").out
+    assert told.count("Dataset: Load of a small electricity grid") == 2
+    assert "tokens" in told
+    (row,) = fine(
+        project, "prompt", "-b", "tiny", "--window", "5", "-s", "base", "--channel", "north", "--json"
+    ).out.splitlines()
+    found = json.loads(row)
+    assert found["channel"] == "north"
+    assert 40 < found["tokens"] <= 128
+    assert found["left_out"] == []
+    for wrong, named in (
+        (("--window", "773"), "windows 0 to 772"),
+        (("--window", "1", "--channel", "west"), "channels: north, industry"),
+        (("--window", "1", "-s", "no_llm"), "no_llm"),
+        (("--window", "1", "-s", "dlinear"), "dlinear"),
+    ):
+        assert named in refused(project, "prompt", "-b", "tiny", *wrong)
+
+
+def test_the_prompt_shown_is_the_prompt_the_model_reads(project: Path) -> None:
+    """By the command from the series, and by the model from its batch."""
+    from assets.training import Ground
+
+    with entered(project) as entered_project:
+        ground = Ground.load(entered_project, "tiny")
+        model = load_model(project / "store/models/tiny/prompt/seed=0", make_model).model
+        batch = ground.windows.batch([200])
+        read = [p.text for p in model.prompts(batch.x)]
+    rows = fine(project, "prompt", "-b", "tiny", "--window", str(200 - 128), "--json").out.splitlines()
+    assert [json.loads(row)["text"] for row in rows] == read
+
+
+def test_a_variant_needs_no_line_in_params(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    said = fine(mine, "run", "-b", "tiny", "-s", "base.circular_lags")
+    assert "model tiny|base.circular_lags" in said.steps
+    config = json.loads((mine / "store/models/tiny/base.circular_lags/seed=0/config.json").read_text())
+    assert config["model"]["prompt"]["lags"] == "circular"
+    assert config["model"]["llm_layers"] == 1  # shared by the family, for this benchmark
+    again = fine(mine, "run", "-b", "tiny", "-s", "base.circular_lags")
+    assert again.steps == []
+    # What the family shares reaches the variant too.
+    edit(
+        mine / "params.yaml",
+        "model: {llm_layers: 1, prototypes: 32, d_ff: 16}",
+        "model: {llm_layers: 1, prototypes: 24, d_ff: 16}",
+    )
+    assert "model tiny|base.circular_lags" in fine(mine, "run", "-b", "tiny", "-s", "base.circular_lags").steps
+
+
+def test_a_change_of_the_prompt_leaves_the_baselines_alone(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    edit(mine / "params.yaml", "burst_threshold: 5.0", "burst_threshold: 6.0")
+    with entered(mine) as entered_project:
+        from pipelines.dvc import dirty
+        from pipelines.dvc_files import default_steps
+
+        stale = {name for name in dirty(entered_project, default_steps(entered_project)) if name.startswith("model")}
+    assert stale == {"model@tiny.base", "model@tiny.no_llm", "model@tiny.prompt"}
+
+
+def test_params_that_contradict_a_stage_or_name_a_variant_are_refused(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    text = (mine / "params.yaml").read_text()
+    for line, wrong, named in (
+        ("  base: {}", "  base: {model: {frozen_mode: train}}", "the stage 'base' is defined by 'eval'"),
+        ("  base: {}", "  base: {}\n  base.unmasked: {}", "'base.unmasked' is a variant"),
+        ("  time_llm:", "  time_lm:", "there is no family 'time_lm'"),
+        ("      backbone: minilm", "      backbone: ./nowhere", "there is no folder ./nowhere"),
+    ):
+        (mine / "params.yaml").write_text(text.replace(line, wrong, 1))
+        assert named in refused(mine, "run", "-b", "tiny", "-s", "base")
+        assert not list((mine / "store/tmp").glob("*"))
+    assert (mine / "store/models/tiny/base/seed=0/model.safetensors").read_bytes() == (
+        project / "store/models/tiny/base/seed=0/model.safetensors"
+    ).read_bytes()
+
+
+def test_the_error_of_the_windows_mean_stands_beside(project: Path) -> None:
+    """Against a plain loop over the series."""
+    import numpy as np
+
+    from assets.training import Ground
+    from wavecore.series.splits import origins
+
+    long = json.loads((project / "results/tiny/base/seed=0/metrics.json").read_text())
+    with entered(project) as entered_project:
+        ground = Ground.load(entered_project, "tiny")
+        x = ground.windows.values.numpy().astype(np.float64)
+        errors = [(x[o - 128 : o].mean(axis=0) - x[o : o + 16]) ** 2 for o in origins(ground.borders, "test", 128, 16)]
+    assert metric(long, "mse", WINDOW_MEAN) == pytest.approx(np.mean(errors), rel=1e-5)
+
+
+def test_demo_fails_where_a_stage_is_no_better_than_the_mean(project: Path) -> None:
+    from pipelines.cli import _need_above_mean
+    from wavecore.errors import WavecoreError
+
+    with entered(project) as entered_project:
+        from assets.results import runs
+
+        found = runs(entered_project, "tiny")
+    _need_above_mean([r for r in found if r.stage == "dlinear"])
+    run = next(r for r in found if r.stage == "base")
+    for row in run.long["rows"]:
+        if row[:3] == ["mse", "overall", "all"]:
+            row[3] = 99.0
+    with pytest.raises(WavecoreError, match="tiny base seed 0: test MSE 99"):
+        _need_above_mean([run])
+
+
+def test_the_report_asks_no_network() -> None:
+    assert (CHECKOUT / "docs/model.svg").read_text().count("http") == 1  # the namespace alone
