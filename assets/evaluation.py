@@ -97,7 +97,10 @@ def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]
     from assets.accepted import equal_code
 
     paths = [results / MANIFEST, forecasts / MANIFEST]
-    if not all(path.is_file() for path in (*paths, results / METRICS, forecasts / FORECASTS)):
+    needed = [*paths, results / METRICS, forecasts / FORECASTS]
+    if get_stage(work.key.split("|")[1]).family == "time_llm":
+        needed.append(forecasts / INSIDE)
+    if not all(path.is_file() for path in needed):
         return False
     found, beside = (read_json(path) for path in paths)
     if found != beside:
@@ -156,14 +159,8 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
     result = judge.result()
     rows = long_rows(result, benchmark, stage, seed, "test")
-    rows.append(
-        {
-            **rows[0],
-            "group": WINDOW_MEAN,
-            "value": rounded(naive / scored_points) if scored_points else None,
-            "n": scored_points,
-        }
-    )
+    mean = rounded(naive / scored_points) if scored_points else None
+    rows.append({"metric": "mse", "group": WINDOW_MEAN, "key": "all", "value": mean, "n": scored_points})
     columns = ("metric", "group", "key", "value", "n")
     losses = origin_losses(result)
     contract = work.require(

@@ -92,7 +92,7 @@ def _model(work: Work) -> Made:
 
 def _expected(work: Work, ground: Any, stage: Stage, seed: int) -> dict[str, Any]:
     """What a model's manifest must say to be the one that a training now would end with; known before it starts."""
-    from assets.training import TRAIN_ROOMS
+    from assets.training import TRAIN_ROOMS, backbone_hash
     from wavecore.learn.device import place_of
     from wavecore.learn.manifest import code_hash, hash_of, versions
 
@@ -107,6 +107,7 @@ def _expected(work: Work, ground: Any, stage: Stage, seed: int) -> dict[str, Any
         "device": place.device if stage.trained else "cpu",
         "dtype": place.precision if stage.trained else "float32",
         "versions": versions(),
+        "backbone_hash": backbone_hash(ground, stage),
     }
 
 
@@ -114,17 +115,21 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
     """Whether the folder holds the model that `expected` describes, every file whole."""
     from assets.accepted import equal_code
     from assets.training import make_model
-    from wavecore.learn.checkpoint import load_model
+    from wavecore.learn.checkpoint import load_model, read_manifest
 
     if not folder.is_dir():
         return False
     try:
-        found = load_model(folder, make_model).manifest
-    except StorageError as error:
+        # The manifest first: a model that is of no use may need a language model that is no longer here.
+        found = read_manifest(folder)
+        same = all(found.get(key) == value for key, value in expected.items() if key != "code_hash")
+        if not same or not equal_code(work.project, found["code_hash"], expected["code_hash"]):
+            return False
+        load_model(folder, make_model)
+    except (StorageError, SettingsError) as error:
         work.context.log.warning(f"{error}; it is trained again")
         return False
-    same = all(found.get(key) == value for key, value in expected.items() if key != "code_hash")
-    return same and equal_code(work.project, found["code_hash"], expected["code_hash"])
+    return True
 
 
 def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:

@@ -18,7 +18,7 @@ from assets.versions import Versions
     kinds={"parquet"},
     description=(
         "Per window and channel: min, max, median and trend of the instance-normalized window, its lags, and the "
-        "wavelet statistics beside them. Stages make their prompt texts from this table."
+        "wavelet statistics beside them. Models make their prompts with the same functions."
     ),
     check_specs=check_specs("prompt_statistics", "prompt_statistics"),
 )

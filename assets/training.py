@@ -30,7 +30,7 @@ TRAIN_ROOMS = (
 )
 JUDGE_ROOMS = (
     *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
-    *("wavecore/learn/forecast.py", "wavecore/judge"),
+    *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py"),
 )
 # The feature settings that a prompt follows from.
 PROMPT_FEATURES = ("wavelet", "mode", "levels", "burst_threshold", "lags")
@@ -155,6 +155,16 @@ def make_model(config: dict[str, Any]) -> nn.Module:
             features=build(FeatureSettings, config["features"], "config.json: features"),
         )
     return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
+
+
+def backbone_hash(ground: Ground, stage: Stage) -> str | None:
+    """Config and tokenizer of the stage's language model as a hash; None for a stage without one."""
+    from wavecore.model import backbone as language
+    from wavecore.model.build import model_settings
+    from wavecore.model.time_llm import TimeLLMSettings
+
+    settings = model_settings(stage, ground.settings, ground.benchmark.name)
+    return language.identity(language.find(settings.backbone)) if isinstance(settings, TimeLLMSettings) else None
 
 
 def wanted_seeds(settings: Settings, benchmark: str, stage: Stage) -> tuple[int, ...]:

@@ -103,7 +103,12 @@ def _need_above_mean(found: list[Any]) -> None:
 
     for run in found:
         error, naive = run.value("mse"), run.value("mse", WINDOW_MEAN)
-        if ladder.get(run.stage).trained and not (error is not None and naive is not None and error < naive):
+        if naive is None:
+            raise WavecoreError(
+                f"results/{run.benchmark}/{run.stage}: the error of the window's mean is missing",
+                f"wavecore materialize evaluation '{run.benchmark}|{run.stage}'",
+            )
+        if ladder.get(run.stage).trained and not (error is not None and error < naive):
             raise WavecoreError(
                 f"{run.benchmark} {run.stage} seed {run.seed}: test MSE {error}, the window's mean has {naive}",
                 "give it more steps or another learning rate (params.yaml: families, stages, overrides)",

@@ -100,6 +100,7 @@ def _backbones(project: Project) -> Iterator[Finding]:
     from wavecore.model import backbone as language
     from wavecore.model.build import model_settings
     from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.prompt.tokens import tokenizer_of
 
     settings = project.settings()
     chosen = [
@@ -110,6 +111,8 @@ def _backbones(project: Project) -> Iterator[Finding]:
     for name in dict.fromkeys(s.backbone for s in chosen if isinstance(s, TimeLLMSettings)):
         try:
             source = language.find(name, fetch=False)
+            language.check_weights(source)
+            tokenizer_of(source.folder)
             family = language.FAMILIES[source.config.model_type]
             yield Finding("ok", f"language model {name}: {family}, {source.width} wide, {source.vocabulary:,} words")
         except WavecoreError as error:

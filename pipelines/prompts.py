@@ -23,7 +23,7 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
     from assets.training import Ground
     from wavecore.model.build import model_settings, prompter
     from wavecore.model.time_llm import TimeLLMSettings
-    from wavecore.series.normalize import instance_normalize, instance_statistics
+    from wavecore.series.normalize import single_series
 
     chosen = stages.get(stage)
     try:
@@ -43,8 +43,7 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
     if channel is not None and channel not in names:
         raise SettingsError(f"--channel {channel}: {benchmark} has no such channel", f"channels: {', '.join(names)}")
     # As the model sees it: train-standardized in float32, then normalized by itself.
-    x = ground.windows.values[window : window + ground.benchmark.window].t()
-    series = instance_normalize(x, *instance_statistics(x)).numpy()
+    series = single_series(ground.windows.values[None, window : window + ground.benchmark.window])[0].numpy()
     rows = []
     for name, prompt in zip(names, made.prompts(series), strict=True):
         if channel in (None, name):

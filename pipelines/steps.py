@@ -169,6 +169,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/model",
             "wavecore/learn",
             "wavecore/judge",
+            "wavecore/inside.py",
             f"{_SUITES}/evaluation.json",
         ),
         params=(*(f"judge.{key}" for key in JUDGE_KEYS), "train.threads"),

@@ -43,7 +43,8 @@ def config_of(
 
 
 def tokenizer_of(family: str, pad: bool = True, end: bool = True) -> Any:
-    """A tokenizer of letters, digits and some words; BERT's kind puts [CLS] and [SEP] around a text."""
+    """A tokenizer of letters, digits and some words; BERT's kind puts [CLS] and [SEP] around a text, LLaMA's a mark
+    before each word."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -59,9 +60,15 @@ def tokenizer_of(family: str, pad: bool = True, end: bool = True) -> Any:
         )
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<pad>", "<s>", "</s>", *alphabet]
-    raw = Tokenizer(models.BPE({w: i for i, w in enumerate(names)}, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
+    if family == "llama":
+        names = ["<pad>", "<s>", "</s>", "\u2581", *letters]
+        raw = Tokenizer(models.BPE({w: i for i, w in enumerate(names)}, []))
+        raw.pre_tokenizer = pre_tokenizers.Metaspace()
+        raw.decoder = decoders.Metaspace()
+    else:
+        raw = Tokenizer(models.BPE({w: i for i, w in enumerate(names)}, []))
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        raw.decoder = decoders.ByteLevel()
     given = {"pad_token": "<pad>"} if pad else {}
     return PreTrainedTokenizerFast(tokenizer_object=raw, **given, **({"eos_token": "</s>"} if end else {}))
 

@@ -357,15 +357,18 @@ class Settings:
         found: dict[str, Any] = {}
         where = f"params.yaml: stages.{stage}.model"
         known = stages.find(stage)
-        switches, family = (known.switches, known.family) if known is not None else ({}, "")
         for layer, override in self._layers(benchmark, stage):
             if override.model:
                 where = f"{layer}.model"
-            # What a whole family shares gives way to a stage's switches; what is said of the stage itself must agree.
-            if not layer.endswith(f".{family}") or family == stage:
-                _need_switches(stage, switches, override.model, where)
+            if known is not None:
+                shared = layer.endswith(f".{known.family}") and known.family != known.root
+                # What every stage of the family decides for itself cannot be shared; what is said of a stage must agree
+                # with what makes it that stage.
+                name = known.family if shared else stage if layer.endswith(f".{stage}") else known.root
+                fixed = stages.common_switches(name) if shared else stages.get(name).switches
+                _need_switches(name, fixed, override.model, where, shared)
             found = merged(found, override.model)
-        return build(cls, merged(found, switches), where)
+        return build(cls, merged(found, known.switches if known is not None else {}), where)
 
     def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
         """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""
@@ -384,14 +387,23 @@ class Settings:
         return everywhere + [(f"params.yaml: overrides.benchmarks.{benchmark}.{n}", own[n]) for n in here if n in own]
 
 
-def _need_switches(stage: str, switches: Mapping[str, Any], found: Mapping[str, Any], where: str) -> None:
+def _need_switches(name: str, switches: Mapping[str, Any], found: Any, where: str, shared: bool) -> None:
+    if not isinstance(found, Mapping):
+        raise SettingsError(f"{where}: expected keys and values, found {found!r}", "indent the keys below it")
     for key, value in switches.items():
+        if key not in found:
+            continue
         if isinstance(value, Mapping):
-            _need_switches(stage, value, found.get(key) or {}, f"{where}.{key}")
-        elif key in found and found[key] != value:
+            _need_switches(name, value, found[key], f"{where}.{key}", shared)
+        elif shared:
             raise SettingsError(
-                f"{where}.{key}: {found[key]!r}, but the stage {stage!r} is defined by {value!r}",
-                "delete the line, or choose the stage or variant that has it (wavecore/stages.py)",
+                f"{where}.{key}: every stage of the family {name!r} is defined by its own",
+                "delete the line, and run the stage or variant that has it (wavecore/stages.py)",
+            )
+        elif found[key] != value:
+            raise SettingsError(
+                f"{where}.{key}: {found[key]!r}, but the stage {name!r} is defined by {value!r}",
+                "delete the line, and run the stage or variant that has it (wavecore/stages.py)",
             )
 
 

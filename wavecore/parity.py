@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wavecore import stages
+from wavecore.config import build, merged
 from wavecore.errors import StorageError, WavecoreError
 from wavecore.model import backbone as language
 from wavecore.model.backbone import Backbone
 from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
-from wavecore.prompt.settings import PromptSettings
 from wavecore.prompt.statistics import circular_autocorrelation, circular_lags, statistics
 
 # The reference's name of each trainable weight → ours.
@@ -101,17 +102,10 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor], d
 
 def _model(geometry: dict[str, Any], weights: dict[str, Tensor], where: str) -> TimeLLM:
     backbone = _backbone(geometry, weights)
-    settings = TimeLLMSettings(
-        backbone=str(geometry["backbone"]),
-        d_model=geometry["d_model"],
-        d_ff=geometry["d_ff"],
-        heads=geometry["n_heads"],
-        prototypes=geometry["prototypes"],
-        attention_mask=False,
-        frozen_mode="train",
-        attention_outputs=True,
-        prompt=PromptSettings(lags="circular", digits=0, description="ett", tokens=0),
-    )
+    sizes = {"d_model": "d_model", "d_ff": "d_ff", "heads": "n_heads", "prototypes": "prototypes"}
+    given = {ours: geometry[theirs] for ours, theirs in sizes.items()} | {"backbone": str(geometry["backbone"])}
+    # The stage itself, not a copy of what it is meant to be.
+    settings = build(TimeLLMSettings, merged(given, stages.get("reference").switches), "reference")
     patch = (geometry["patch_len"], geometry["stride"])
     model = TimeLLM(geometry["T"], geometry["H"], patch, settings, backbone.words, backbone, None).eval()
     own = {}

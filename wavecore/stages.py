@@ -44,7 +44,7 @@ _BASE: dict[str, Any] = {
     "attention_mask": True,
     "frozen_mode": "eval",
     "attention_outputs": False,
-    "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "description": "dataset"},
+    "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "flat": True, "description": "dataset"},
 }
 
 
@@ -67,7 +67,7 @@ STAGES: tuple[Stage, ...] = (
         "reference", "dlinear",
         "Time-LLM as published (Jin et al., ICLR 2024), with its unmasked padding, circular lags and long numbers.",
         attention_mask=False, frozen_mode="train", attention_outputs=True,
-        prompt={"lags": "circular", "digits": 0, "description": "ett", "tokens": 0},
+        prompt={"lags": "circular", "digits": 0, "flat": False, "description": "ett", "tokens": 0},
     ),
     _time_llm(
         "base", "reference",
@@ -80,7 +80,11 @@ STAGES: tuple[Stage, ...] = (
     ),
     _time_llm(
         "base.long_numbers", "base", "`base` with all digits of a float32 in the prompt, as in the reference.",
-        prompt={"digits": 0, "tokens": 0},
+        prompt={"digits": 0},
+    ),
+    _time_llm(
+        "base.never_flat", "base", "`base` with a window that ends where it began told as downward, as the reference.",
+        prompt={"flat": False},
     ),
     _time_llm(
         "base.frozen_dropout", "base",
@@ -119,6 +123,22 @@ _BY_NAME = {stage.name: stage for stage in STAGES}
 def families() -> tuple[str, ...]:
     """The families of forecasters, in the order of their first stage."""
     return tuple(dict.fromkeys(stage.family for stage in STAGES))
+
+
+def common_switches(family: str) -> dict[str, Any]:
+    """The switches that every stage of a family has, whatever their values; nested mappings key by key."""
+    own = [stage.switches for stage in STAGES if stage.family == family]
+
+    def shared(switches: list[Mapping[str, Any]]) -> dict[str, Any]:
+        first, *rest = switches
+        found = {}
+        for key, value in first.items():
+            if all(key in other for other in rest):
+                nested = isinstance(value, Mapping)
+                found[key] = shared([value, *(other[key] for other in rest)]) if nested else value
+        return found
+
+    return shared(own)
 
 
 def find(name: str) -> Stage | None:

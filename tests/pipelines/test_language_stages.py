@@ -150,7 +150,7 @@ def test_params_that_contradict_a_stage_or_name_a_variant_are_refused(project: P
         ("  base: {}", "  base: {model: {frozen_mode: train}}", "the stage 'base' is defined by 'eval'"),
         ("  base: {}", "  base: {}\n  base.unmasked: {}", "'base.unmasked' is a variant"),
         ("  time_llm:", "  time_lm:", "there is no family 'time_lm'"),
-        ("      backbone: minilm", "      backbone: ./nowhere", "there is no folder ./nowhere"),
+        ("      backbone: minilm", "      backbone: ./nowhere", "/mine/nowhere"),
     ):
         (mine / "params.yaml").write_text(text.replace(line, wrong, 1))
         assert named in refused(mine, "run", "-b", "tiny", "-s", "base")

@@ -79,6 +79,14 @@ def test_circular_lags_are_lag_0_and_mirrors() -> None:
     assert "repeats after 0 " in text
 
 
+def test_a_window_that_ends_where_it_began() -> None:
+    x = windows(1)
+    x[0, -1] = x[0, 0]
+    assert ", trend flat" in facts(x, SUBJECT, PromptSettings())[0]
+    assert ", trend flat" in facts(x, SUBJECT, PromptSettings(lags="circular"))[0]
+    assert ", trend downward" in facts(x, SUBJECT, PromptSettings(flat=False))[0]
+
+
 def test_peaks_never_say_lag_0_or_a_mirror() -> None:
     for pieces in facts(windows(50), SUBJECT, PromptSettings()):
         lags = [int(n) for n in re.findall(r"\d+", pieces[-1])] if "repeats" in pieces[-1] else []
@@ -148,7 +156,7 @@ def test_a_constant_window_has_a_prompt() -> None:
 def test_the_budget_holds(seed: int, extra: int, what: str, digits: int, family: str) -> None:
     tokenizer = BERT if family == "bert" else GPT2
     free = Prompter(tokenizer, SUBJECT, PromptSettings(tokens=0))
-    least = len(free.before) + len(free.fixed_ids) + len(free.after) + LEAST_ROOM
+    least = len(tokenizer(free.fixed)["input_ids"]) + LEAST_ROOM
     settings = PromptSettings(statistics=what, tokens=least + extra, digits=digits)  # type: ignore[arg-type]
     prompter = Prompter(tokenizer, SUBJECT, settings)
     x = windows(3, seed=seed)
@@ -159,8 +167,7 @@ def test_the_budget_holds(seed: int, extra: int, what: str, digits: int, family:
         # The most important ones stay, whole, in their order; what comes after the first without room is out.
         assert prompt.text == prompter.fixed + "".join(pieces[:kept])
         if prompt.left_out:
-            more = len(tokenizer([pieces[kept]], add_special_tokens=False)["input_ids"][0])
-            assert len(prompt.ids) + more > settings.tokens
+            assert len(tokenizer(prompt.text + pieces[kept])["input_ids"]) > settings.tokens
 
 
 def test_without_a_budget_the_longest_prompt_is_foreseen() -> None:
@@ -174,16 +181,27 @@ def test_the_same_window_has_the_same_prompt_in_any_batch() -> None:
     x = windows(9)
     whole = prompter.prompts(x)
     assert [prompter.prompts(x[i : i + 1])[0] for i in range(9)] == whole
-    assert len({tuple(p.ids[: len(prompter.before) + len(prompter.fixed_ids)]) for p in whole}) == 1
+    fixed = len(BERT(prompter.fixed)["input_ids"]) - 1  # without [SEP]
+    assert len({tuple(p.ids[:fixed]) for p in whole}) == 1
     assert all(p.ids[0] == 1 and p.ids[-1] == 2 for p in whole)  # [CLS] … [SEP]
 
 
-def test_the_tokens_of_the_pieces_are_those_of_the_text() -> None:
-    """Cutting at commas and blanks changes no token, so a language model reads an ordinary text."""
-    for tokenizer in (BERT, GPT2):
-        prompter = Prompter(tokenizer, SUBJECT, PromptSettings(statistics="both", tokens=0))
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_a_language_model_reads_an_ordinary_text(family: str) -> None:
+    """The ids are those of the whole text, also where a tokenizer puts a mark before each piece (LLaMA's)."""
+    tokenizer = tokenizer_of(family)
+    for tokens in (0, 400):
+        prompter = Prompter(tokenizer, SUBJECT, PromptSettings(statistics="both", tokens=tokens))
         for prompt in prompter.prompts(windows(5)):
             assert prompt.ids == tokenizer(prompt.text)["input_ids"]
+
+
+def test_no_number_has_an_exponent() -> None:
+    assert spoken(512, "15m") == "7680 minutes"
+    subject = dataclasses.replace(SUBJECT, step="15m", window=2048, features=FeatureSettings(levels=7))
+    text = "".join(facts(sine(150, 2048), subject, PromptSettings(statistics="wavelet", band_share=0.0, bands=9))[0])
+    assert "e+" not in text
+    assert "1920-3840 (2720)" in text
 
 
 def test_no_room_for_facts_is_an_error() -> None:

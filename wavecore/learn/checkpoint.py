@@ -246,6 +246,11 @@ def load_model(
     if hashlib.sha256(content).hexdigest() != manifest.get("weights_sha256"):
         raise StorageError(f"{path}: not the weights that the manifest names", RETRAIN)
     model = make(config)
+    if getattr(model, "identity", None) != manifest.get("backbone_hash"):
+        raise StorageError(
+            f"{folder / MANIFEST}: the language model's config or tokenizer is not the one it was trained with",
+            "point the settings to the language model it was trained with, or train it again",
+        )
     if frozen_hash(model) != manifest.get("frozen_hash"):
         raise StorageError(
             f"{folder / MANIFEST}: the model was trained on other frozen weights",

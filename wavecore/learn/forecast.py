@@ -37,8 +37,13 @@ def predict(model: nn.Module, batch: Batch, precision: Literal["float32", "bf16"
 
     A row depends on its own window alone, not on what else is in the batch or on its order.
     """
+    with evaluating(model):
+        return _predict(model, batch, precision)
+
+
+def _predict(model: nn.Module, batch: Batch, precision: Literal["float32", "bf16"]) -> np.ndarray:
     mixed = torch.autocast(batch.x.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    with evaluating(model), torch.inference_mode(), mixed:
+    with torch.inference_mode(), mixed:
         return model(batch).float().cpu().numpy()
 
 
@@ -58,6 +63,8 @@ def forecast(
         batch_windows: windows at once, B.
         precision: `bf16` for mixed precision.
 
+    The model stays in eval mode until the last batch was taken (or the iterator is closed).
+
     Yields:
         origins [B] int64 and forecasts [B, H, N] float32, train-standardized.
 
@@ -66,6 +73,8 @@ def forecast(
     """
     origins = np.asarray(origins, dtype=np.int64)
     placed = data.to(device_of(model))
-    for start in range(0, len(origins), batch_windows):
-        chosen = origins[start : start + batch_windows]
-        yield chosen, predict(model, placed.batch(chosen), precision)
+    # In eval mode once for all batches, so that a model may keep what depends on its weights alone.
+    with evaluating(model):
+        for start in range(0, len(origins), batch_windows):
+            chosen = origins[start : start + batch_windows]
+            yield chosen, _predict(model, placed.batch(chosen), precision)

@@ -150,6 +150,7 @@ def manifest(
         "data_hash": data_hash,
         "code_hash": code_hash(rooms, root),
         "frozen_hash": frozen_hash(model),
+        "backbone_hash": getattr(model, "identity", None),
         "seed": seed,
         "threads": threads,
         "dtype": dtype,

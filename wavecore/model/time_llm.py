@@ -25,7 +25,7 @@ from wavecore.model.groups import ParameterGroup, Part, part
 from wavecore.model.layers import Head, Mapping, PatchEmbedding, Reprogramming, patch_count, patches
 from wavecore.prompt.settings import PromptSettings
 from wavecore.prompt.tokens import Prompt, Prompter, padding_id
-from wavecore.series.normalize import instance_denormalize, instance_normalize, instance_statistics
+from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
 
 
@@ -34,7 +34,8 @@ class TimeLLMSettings:
     """How the model is built.
 
     Attributes:
-        backbone: the language model: `minilm`, a local folder, or a name on the hub (`gpt2`, `Qwen/Qwen2.5-3B`).
+        backbone: the language model: `minilm`, a folder (`/models/x`, `./x`), or a name on the hub (`gpt2`,
+            `Qwen/Qwen2.5-3B`).
         llm: `pretrained`; `random`: the same architecture with random frozen weights; `none`: tokens go straight to the
             head, and there is no prompt. The word embeddings are in all three what prototypes are made of (random ones
             in `random`).
@@ -79,17 +80,30 @@ class Trace(NamedTuple):
 
     Attributes:
         patch_embedding: [M, L, d_model].
-        prototypes: [S, D]; None where keys and values came from the cache.
         reprogrammed: [M, L, D].
         hidden: [M, P+L, D]; without a language model the reprogrammed tokens.
         forecast: [B, H, N].
     """
 
     patch_embedding: Tensor
-    prototypes: Tensor | None
     reprogrammed: Tensor
     hidden: Tensor
     forecast: Tensor
+
+
+class _State(NamedTuple):
+    """What changes whenever one of some weights does: in place, replaced, moved or cast; and the autocast in force.
+
+    It holds the weights themselves, so that no other tensor can come to lie where one of them lay.
+    """
+
+    weights: tuple[Tensor, ...]
+    marks: tuple[tuple[object, ...], ...]
+    mixed: torch.dtype | None
+
+    def same(self, other: _State) -> bool:
+        alike = all(a is b for a, b in zip(self.weights, other.weights, strict=True))
+        return alike and self.marks == other.marks and self.mixed == other.mixed
 
 
 class TimeLLM(nn.Module):
@@ -128,11 +142,14 @@ class TimeLLM(nn.Module):
         self.settings = settings
         self.window, self.patch = window, patch
         self.patches = patch_count(window, *patch)
-        self.padding = 0
+        self.padding, self.padding_side = 0, "right"
         if prompter is not None and backbone is not None:
             _check_positions(prompter.longest, self.patches, backbone.positions, settings)
             if not settings.attention_mask:
+                # Padding that is seen matters, so it is as the published code has it: the tokenizer's own side.
                 self.padding = padding_id(prompter.tokenizer, settings.backbone)
+                self.padding_side = prompter.tokenizer.padding_side
+            prompter.check_ids(vocabulary, self.padding)
         self.patch_embedding = PatchEmbedding(patch[0], settings.d_model, settings.dropout)
         self.mapping = Mapping(vocabulary, settings.prototypes)
         self.reprogramming = Reprogramming(settings.d_model, settings.d_ff, settings.heads, width, settings.dropout)
@@ -141,7 +158,9 @@ class TimeLLM(nn.Module):
         # Without a language model its words are still what prototypes are made of.
         self.own_words = None if backbone is not None else nn.Parameter(words.detach(), requires_grad=False)
         self.prompter = prompter
-        self._constants: tuple[object, tuple[Tensor, Tensor]] | None = None
+        # Hash of the language model's config and tokenizer, where it comes from a folder; goes into the manifest.
+        self.identity: str | None = None
+        self._constants: tuple[_State, tuple[Tensor, Tensor]] | None = None
 
     @property
     def words(self) -> Tensor:
@@ -157,26 +176,27 @@ class TimeLLM(nn.Module):
         """K and V of the prototypes, [S, h, E] each.
 
         They depend on weights alone. In eval mode without gradients they are computed once and kept until one of the
-        weights they come from changes.
+        weights they come from changes, or `train()` or `eval()` is called: each forecasting pass begins with that, so
+        even a write through `.data`, which torch itself does not count, lasts no longer than a pass.
         """
         if self.training or torch.is_grad_enabled():
             self._constants = None
             return self.reprogramming.keys_values(self.prototypes())
         state = self._weights_state()
-        if self._constants is None or self._constants[0] != state:
+        if self._constants is None or not state.same(self._constants[0]):
             self._constants = (state, self.reprogramming.keys_values(self.prototypes()))
         return self._constants[1]
 
-    def _weights_state(self) -> object:
-        """What changes whenever one of the weights behind K and V does: in place, replaced, moved or cast."""
+    def _weights_state(self) -> _State:
         weights = (
             self.words,
             *self.mapping.parameters(),
             *self.reprogramming.key.parameters(),
             *self.reprogramming.value.parameters(),
         )
-        mixed = torch.is_autocast_enabled(weights[0].device.type)
-        return mixed, tuple((w.data_ptr(), w._version, w.dtype, w.device) for w in weights)
+        kind = weights[0].device.type
+        mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        return _State(weights, tuple((w.data_ptr(), w._version, w.dtype) for w in weights), mixed)
 
     def train(self, mode: bool = True) -> TimeLLM:
         """Also drops the kept keys and values."""
@@ -202,14 +222,11 @@ class TimeLLM(nn.Module):
             window, step, channel = (int(i) for i in (~finite).nonzero()[0])
             raise DataError(
                 f"window {window} of the batch holds {x[window, step, channel].item()} at step {step}, channel "
-                f"{channel}; one such value would spoil its whole forecast",
+                f"{channel} (counted from 0); one such value would spoil its whole forecast",
                 "fill it before: declare how missing values are treated (`treatment` in the dataset's YAML)",
-                columns=(str(channel),),
                 rows=(step,),
             )
-        mean, std = instance_statistics(x, axis=1)
-        series = instance_normalize(x, mean, std, axis=1).transpose(1, 2).flatten(end_dim=1)
-        return series, mean, std
+        return single_series(x)
 
     def prompts(self, x: Tensor) -> list[Prompt]:
         """The prompts of the windows x [B, T, N], window first, then channel; none without a language model."""
@@ -227,13 +244,11 @@ class TimeLLM(nn.Module):
         """
         series, mean, std = self.normalized(x)
         embedded = self.patch_embedding(patches(series, *self.patch))
-        prototypes = self.prototypes() if self.training or torch.is_grad_enabled() else None
-        keys, values = self.reprogramming.keys_values(prototypes) if prototypes is not None else self.keys_values()
-        reprogrammed = self.reprogramming(embedded, keys, values)
+        reprogrammed = self.reprogramming(embedded, *self.keys_values())
         hidden = self._read(series, reprogrammed, prompt_ids)
         ahead = self.head(hidden[:, -self.patches :]).view(x.shape[0], x.shape[2], -1).transpose(1, 2)
         forecast = instance_denormalize(ahead, mean, std, axis=1)
-        return Trace(embedded, prototypes, reprogrammed, hidden, forecast)
+        return Trace(embedded, reprogrammed, hidden, forecast)
 
     def _read(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None) -> Tensor:
         """Prompt and tokens through the frozen layers: [M, T], [M, L, D] → [M, P+L, D]."""
@@ -251,14 +266,15 @@ class TimeLLM(nn.Module):
         return found
 
     def _ids(self, series: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Token ids [M, P] of the windows' prompts, padded on the right, and the mask [M, P] where it is needed."""
+        """Token ids [M, P] of the windows' prompts, padded, and the mask [M, P] where it is needed."""
         if self.prompter is None:
             raise SettingsError("the model was built without a tokenizer", "give it the prompts' token ids")
         rows = [p.ids for p in self.prompter.prompts(series.detach().float().cpu().numpy())]
         lengths = torch.tensor([len(row) for row in rows])
         ids = torch.full((len(rows), int(lengths.max())), self.padding)
         for i, row in enumerate(rows):
-            ids[i, : len(row)] = torch.tensor(row)
+            at = ids.shape[1] - len(row) if self.padding_side == "left" else 0
+            ids[i, at : at + len(row)] = torch.tensor(row)
         masked = self.settings.attention_mask and bool((lengths < ids.shape[1]).any())
         mask = torch.arange(ids.shape[1]) < lengths[:, None] if masked else None
         device = series.device

@@ -15,10 +15,11 @@ class PromptSettings:
         lags: `peaks`: local peaks of the autocorrelation between 1 and T/2. `circular`: the largest values of the
             circular autocorrelation, as in the reference: lag 0 always stands first and the others come in mirrored
             pairs (k, T-k), so they say next to nothing.
-        digits: significant digits of a number; 0: all that float32 has, as in the reference, which costs about four
-            times the tokens and tells a language model nothing.
+        digits: significant digits of a number; 0: all that float32 has, as in the reference, which costs many
+            more tokens and tells a language model nothing.
+        flat: a window that ends where it began is called flat; the reference calls it downward.
         description: `dataset`: from the dataset's own YAML. `ett`: the electricity transformer's for every dataset, as
-            in the reference, whose bank of descriptions is never read.
+            in the reference, unless it is told otherwise.
         tokens: the most tokens that a prompt takes; facts that find no room are left out, the least important first.
             0: as many as it happens to need, as in the reference.
         bands: the most bands whose energy is told.
@@ -28,6 +29,7 @@ class PromptSettings:
     statistics: Literal["time", "wavelet", "both"] = "time"
     lags: Literal["peaks", "circular"] = "peaks"
     digits: int = 3
+    flat: bool = True
     description: Literal["dataset", "ett"] = "dataset"
     tokens: int = 128
     bands: int = 3

@@ -89,7 +89,7 @@ def _time_facts(x: np.ndarray, subject: Subject, settings: PromptSettings) -> li
             f"minimum {number(told['min'][i])}",
             f"maximum {number(told['max'][i])}",
             f"median {number(told['median'][i])}",
-            f"trend {'upward' if rise > 0 else 'downward' if rise < 0 or settings.lags == 'circular' else 'flat'}",
+            f"trend {'upward' if rise > 0 else 'downward' if rise < 0 or not settings.flat else 'flat'}",
         ]
         # 0 stands where there are fewer peaks; in the circular form lag 0 is what the reference says.
         repeats = [str(lag) for lag in lags[i] if lag > 0 or settings.lags == "circular"]
@@ -127,14 +127,19 @@ def _span(band: str, subject: Subject) -> str:
     if band.startswith("A"):
         return f"above {spoken(shortest, subject.step)}"
     low, high, middle = (_in_unit(steps, subject.step)[0] for steps in (shortest, longest, centre))
-    return f"at {low:.3g}-{high:.3g} ({middle:.3g})"
+    return f"at {_plain(low)}-{_plain(high)} ({_plain(middle)})"
 
 
 def spoken(steps: float, step: str, digits: int = 3) -> str:
     """A length of time in the unit of the series' step: 24 steps of `15m` are "360 minutes"; digits 0: exact."""
     value, unit = _in_unit(steps, step)
-    text = f"{value:.{digits}g}" if digits else f"{value:g}"
+    text = _plain(value, digits) if digits else f"{value:g}"
     return f"{text} {unit[:-1] if text == '1' else unit}"
+
+
+def _plain(value: float, digits: int = 3) -> str:
+    """`digits` significant digits and never an exponent: 7680, not 7.68e+03."""
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def _in_unit(steps: float, step: str) -> tuple[float, str]:

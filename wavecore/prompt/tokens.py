@@ -1,8 +1,4 @@
-"""From words to token ids, within a token budget that holds.
-
-A prompt is the ids of its fixed part followed by those of its facts, each tokenized by itself: the fixed part is then
-the same ids in every window, and a fact that finds no room is left out whole.
-"""
+"""From words to token ids, within a token budget that holds."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ import numpy as np
 
 from wavecore.errors import SettingsError
 from wavecore.prompt.settings import PromptSettings
-from wavecore.prompt.text import Subject, facts, fixed_text
+from wavecore.prompt.text import BURST_MARKS, Subject, facts, fixed_text
 from wavecore.wavelet.transform import check
 
 # Room that a budget must leave for the facts: about the four shortest ones.
@@ -54,16 +50,17 @@ class Prompter:
         self.tokenizer = tokenizer
         self.subject = subject
         self.settings = settings
-        self.before, self.after = _special(tokenizer)
         self.fixed = fixed_text(subject, settings)
-        self.fixed_ids = tokenizer([self.fixed], add_special_tokens=False)["input_ids"][0]
-        taken = len(self.before) + len(self.fixed_ids) + len(self.after)
+        taken = self._count(self.fixed)
         if settings.tokens and settings.tokens - taken < LEAST_ROOM:
             raise SettingsError(
                 f"prompt.tokens: {settings.tokens}, but description and task take {taken} and the facts need "
                 f"{LEAST_ROOM} or more",
                 f"give the dataset's YAML a short `prompt`, or set prompt.tokens to {taken + LEAST_ROOM} or more",
             )
+
+    def _count(self, text: str) -> int:
+        return len(self.tokenizer([text])["input_ids"][0])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Prompter:
         """Nothing in it ever changes, so a copied model shares it."""
@@ -72,37 +69,51 @@ class Prompter:
     @property
     def longest(self) -> int:
         """The most tokens that a prompt can take: the budget, or without one what the longest facts come to."""
-        if self.settings.tokens:
-            return self.settings.tokens
+        return self.settings.tokens or self._count(self.fixed + self._longest_facts()) + LEAST_ROOM
+
+    def _longest_facts(self) -> str:
         # Numbers of float32 have at most 17 digits, sign, point and a small exponent; lags as many digits as T.
-        number, lag = "-0.00012345678901234567", str(self.subject.window - 1)
-        longest = f" minimum {number}, maximum {number}, median {number}, trend downward, repeats after " + " ".join(
-            [lag] * self.subject.features.lags
-        )
+        number, step = "-0.00012345678901234567", f" {self.subject.window - 1}"
+        text = f" Window: minimum {number}, maximum {number}, median {number}, trend downward, repeats after"
+        text += step * self.subject.features.lags + " steps"
         if self.settings.statistics != "time":
-            longest += "," + " 100% at 10240-20480 (14482)," * (self.settings.bands + 5)
-        taken = len(self.before) + len(self.fixed_ids) + len(self.after)
-        return taken + len(self.tokenizer([longest], add_special_tokens=False)["input_ids"][0]) + LEAST_ROOM
+            text += ", main period 12345 minutes, energy" + " 99% at 10240-20480 (14482)," * self.settings.bands
+            text += f" entropy 0.99, bursts at steps{step * BURST_MARKS}"
+        return text
+
+    def check_ids(self, vocabulary: int, padding: int) -> None:
+        """Make sure that the language model has an embedding for every id that a prompt can hold.
+
+        Raises:
+            SettingsError: it has not: the tokenizer is another model's.
+        """
+        every = self.tokenizer([self.fixed + self._longest_facts() + " 0123456789 flat upward no movement"])
+        largest = max(*every["input_ids"][0], padding)
+        if largest >= vocabulary:
+            raise SettingsError(
+                f"backbone: its tokenizer gives the id {largest}, the language model has {vocabulary} words",
+                "copy tokenizer and weights of the same model; a pad token beyond the vocabulary needs attention_mask: "
+                "true",
+            )
 
     def prompts(self, x: np.ndarray) -> list[Prompt]:
         """The prompts of instance-normalized windows x [M, T]."""
         told = facts(x, self.subject, self.settings)
-        every = [fact for window in told for fact in window]
-        ids = iter(self.tokenizer(every, add_special_tokens=False)["input_ids"] if every else [])
-        found = []
-        for window in told:
-            room = self.settings.tokens - len(self.before) - len(self.fixed_ids) - len(self.after)
-            text, taken = self.fixed, list(self.fixed_ids)
-            left: list[str] = []
-            for fact in window:
-                own = next(ids)
-                if left or (self.settings.tokens and len(own) > room):
-                    left.append(fact.strip(" ,"))
-                    continue
-                room -= len(own)
-                text, taken = text + fact, taken + own
-            found.append(Prompt(text, [*self.before, *taken, *self.after], tuple(left)))
-        return found
+        kept = [len(window) for window in told]
+        found: list[list[int]] = [[] for _ in told]
+        due = list(range(len(told)))
+        # Whole texts are tokenized, never pieces: what a tokenizer makes of a comma depends on what stands before it.
+        while due:
+            texts = [self.fixed + "".join(told[i][: kept[i]]) for i in due]
+            for i, ids in zip(due, self.tokenizer(texts)["input_ids"], strict=True):
+                found[i] = ids
+            due = [i for i in due if self.settings.tokens and kept[i] and len(found[i]) > self.settings.tokens]
+            for i in due:
+                kept[i] -= 1
+        return [
+            Prompt(self.fixed + "".join(window[:n]), ids, tuple(fact.strip(" ,") for fact in window[n:]))
+            for window, n, ids in zip(told, kept, found, strict=True)
+        ]
 
 
 def tokenizer_of(folder: Path) -> Any:
@@ -118,33 +129,25 @@ def tokenizer_of(folder: Path) -> Any:
         raise SettingsError(f"backbone: {folder}: no tokenizer there (tokenizer.json)", "copy the model's whole folder")
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # tokenizers raises bare ones
+        said = str(error).strip() or type(error).__name__
         raise SettingsError(
-            f"backbone: {folder}: no tokenizer there ({str(error).splitlines()[0][:200]})",
+            f"backbone: {folder}: no usable tokenizer there ({said.splitlines()[0][:200]})",
             "copy the model's whole folder, tokenizer.json included",
         ) from error
 
 
 def padding_id(tokenizer: Any, name: str) -> int:
-    """The id that fills up shorter prompts: the pad token, else the end token, as the reference takes it.
+    """The id that fills up shorter prompts: the end token where there is one, else the pad token, as the published code
+    has it.
 
     Raises:
         SettingsError: the tokenizer has neither.
     """
-    for found in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+    for found in (tokenizer.eos_token_id, tokenizer.pad_token_id):
         if found is not None:
             return int(found)
     raise SettingsError(
         f"backbone: the tokenizer of {name} has neither a pad nor an end token, and padding is attended to here",
-        "set attention_mask: true, which needs no pad token, or set `pad_token` in its tokenizer_config.json",
+        "take a stage with a mask, such as base, which needs none, or set `pad_token` in its tokenizer_config.json",
     )
-
-
-def _special(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and after a text."""
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a", add_special_tokens=True)["input_ids"]
-    for start in range(len(whole) - len(plain) + 1):
-        if whole[start : start + len(plain)] == plain:
-            return whole[:start], whole[start + len(plain) :]
-    return [], []

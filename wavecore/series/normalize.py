@@ -104,6 +104,13 @@ def instance_normalize(x: Array, mean: Array, std: Array, axis: int = -1) -> Arr
     return (x - _spread(mean, axis)) / _spread(_deviation(std), axis)
 
 
+def single_series(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Windows as normalized single series, window first, then channel (R1): x [B, T, N] → [B·N, T], mean and deviation
+    [B, N]."""
+    mean, std = instance_statistics(x, axis=1)
+    return instance_normalize(x, mean, std, axis=1).transpose(1, 2).flatten(end_dim=1), mean, std
+
+
 def instance_denormalize(y: Array, mean: Array, std: Array, axis: int = -1) -> Array:
     """The inverse of `instance_normalize`, for a forecast of any length: y · sqrt(std² + 1e-5) + mean."""
     return y * _spread(_deviation(std), axis) + _spread(mean, axis)
