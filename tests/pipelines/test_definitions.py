@@ -16,6 +16,7 @@ from inside import artifacts, copied, edit, entered, up_to_date
 
 from data_contracts.contracts import rules
 from pipelines.definitions import defs
+from wavecore import stages
 
 SUITES = {
     "series": "series",
@@ -114,7 +115,7 @@ def test_partitions_find_those_that_follow_from_them() -> None:
     assert children("windows", "demo.T168", "splits") == {"demo"}
     assert children("series", "demo", "splits") == {"demo"}
     assert children("series", "etth1", "splits") == {f"etth1_{h}" for h in (96, 192, 336, 720)}
-    assert children("splits", "demo", "model") == {"demo|dlinear", "demo|seasonal_naive"}
+    assert children("splits", "demo", "model") == {f"demo|{stage}" for stage in stages.names()}
     assert children("model", "demo|dlinear", "evaluation") == {"demo|dlinear"}
 
 
