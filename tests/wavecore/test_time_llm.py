@@ -178,6 +178,17 @@ def test_the_worked_example_has_the_shapes_of_r11() -> None:
     assert counted == [1_536, 50_258_000, 8_448 + 393_728 + 197_376, 0, 196_704]  # as in docs/model.md
 
 
+def test_the_table_of_weights_in_the_docs() -> None:
+    """`base` on ETTh1 with MiniLM, as docs/model.md shows it (R12)."""
+    source = language.find("minilm")
+    backbone = Backbone(language.pretrained(source, 6))
+    found = parts(TimeLLM(512, 96, (16, 8), TimeLLMSettings(), backbone.words, backbone, None))
+    text = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
+    for p in found:
+        assert f"| {p.name} | {p.trainable:,} | {p.frozen:,} |" in text
+    assert f"| **all** | {sum(p.trainable for p in found):,} | {sum(p.frozen for p in found):,} |" in text
+
+
 @pytest.mark.parametrize(
     ("family", "vocabulary", "width", "mapping"),
     [("gpt2", 50257, 768, 50_257_000), ("qwen2", 151936, 2048, 151_936_000)],
