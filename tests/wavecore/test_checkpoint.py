@@ -108,11 +108,12 @@ def test_the_manifest_names_everything_and_no_place_or_time(tmp_path: Path) -> N
     model = saved(tmp_path / "m")
     found = read_manifest(tmp_path / "m")
     assert set(found) == {
-        "config_hash", "data_hash", "code_hash", "frozen_hash", "seed", "threads", "dtype", "device", "versions",
+        "config_hash", "data_hash", "code_hash", "frozen_hash", "backbone_hash", "seed", "threads", "dtype", "device", "versions",
         "weights_sha256", "steps", "best_step", "curve_hash", "manifest_hash",
     }  # fmt: skip
-    assert set(found["versions"]) == {"python", "torch", "numpy", "pywavelets", "safetensors", "accelerate"}
-    assert found["frozen_hash"] is None
+    libraries = {"torch", "numpy", "pywavelets", "safetensors", "accelerate", "transformers", "tokenizers"}
+    assert set(found["versions"]) == {"python", *libraries}
+    assert found["frozen_hash"] is found["backbone_hash"] is None
     assert found["config_hash"] == hash_of(config_of())
     assert str(Path.home()) not in json.dumps(found)
     assert "/" not in json.dumps(found)

@@ -14,10 +14,19 @@ from wavecore.series.windows import Batch, WindowData
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, then every part of it in the mode it was in before."""
+def evaluating(model: nn.Module, goes_on: bool = False) -> Iterator[None]:
+    """The model in eval mode, then every part of it in the mode it was in before.
+
+    Args:
+        goes_on: this is one more batch of a pass: the model may keep what it computed from its weights, which a call of
+            `eval()` tells it to drop.
+    """
     before = [(module, module.training) for module in model.modules()]
-    model.eval()
+    if goes_on:
+        for module, _ in before:
+            module.training = False
+    else:
+        model.eval()
     try:
         yield
     finally:
@@ -37,13 +46,12 @@ def predict(model: nn.Module, batch: Batch, precision: Literal["float32", "bf16"
 
     A row depends on its own window alone, not on what else is in the batch or on its order.
     """
-    with evaluating(model):
-        return _predict(model, batch, precision)
+    return _predict(model, batch, precision, goes_on=False)
 
 
-def _predict(model: nn.Module, batch: Batch, precision: Literal["float32", "bf16"]) -> np.ndarray:
+def _predict(model: nn.Module, batch: Batch, precision: Literal["float32", "bf16"], goes_on: bool) -> np.ndarray:
     mixed = torch.autocast(batch.x.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    with torch.inference_mode(), mixed:
+    with evaluating(model, goes_on), torch.inference_mode(), mixed:
         return model(batch).float().cpu().numpy()
 
 
@@ -63,8 +71,6 @@ def forecast(
         batch_windows: windows at once, B.
         precision: `bf16` for mixed precision.
 
-    The model stays in eval mode until the last batch was taken (or the iterator is closed).
-
     Yields:
         origins [B] int64 and forecasts [B, H, N] float32, train-standardized.
 
@@ -73,8 +79,6 @@ def forecast(
     """
     origins = np.asarray(origins, dtype=np.int64)
     placed = data.to(device_of(model))
-    # In eval mode once for all batches, so that a model may keep what depends on its weights alone.
-    with evaluating(model):
-        for start in range(0, len(origins), batch_windows):
-            chosen = origins[start : start + batch_windows]
-            yield chosen, _predict(model, placed.batch(chosen), precision)
+    for start in range(0, len(origins), batch_windows):
+        chosen = origins[start : start + batch_windows]
+        yield chosen, _predict(model, placed.batch(chosen), precision, goes_on=start > 0)
