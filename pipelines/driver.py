@@ -60,6 +60,7 @@ def drive(
     """
     outcome = Outcome()
     steps = steps_of(project, tuple(benchmarks), tuple(stages))
+    _check_models(project, benchmarks, stages)
     tags = {SEED: str(seed)} if seed is not None else {}
     if allow_hours:
         tags[ALLOW_HOURS] = "true"
@@ -80,6 +81,17 @@ def drive(
         say("comparison, leaderboard, report")
         _execute_views(instance)
     return outcome
+
+
+def _check_models(project: Project, benchmarks: Sequence[str], stages: Sequence[str]) -> None:
+    """A misspelled model setting is an error now, not after all features were computed."""
+    from wavecore.model.build import model_settings
+    from wavecore.stages import get
+
+    settings = project.settings()
+    for benchmark in benchmarks:
+        for stage in stages:
+            model_settings(get(stage), settings, benchmark)
 
 
 def materialize(project: Project, asset: str, key: str, tags: dict[str, str] | None = None) -> None:

@@ -355,11 +355,9 @@ class Settings:
             SettingsError: a key sets otherwise what makes the stage what it is.
         """
         found: dict[str, Any] = {}
-        where = f"params.yaml: stages.{stage}.model"
         known = stages.find(stage)
         for layer, override in self._layers(benchmark, stage):
-            if override.model:
-                where = f"{layer}.model"
+            where = f"{layer}.model"
             if known is not None:
                 shared = layer.endswith(f".{known.family}") and known.family != known.root
                 # What every stage of the family decides for itself cannot be shared; what is said of a stage must agree
@@ -368,7 +366,9 @@ class Settings:
                 fixed = stages.common_switches(name) if shared else stages.get(name).switches
                 _need_switches(name, fixed, override.model, where, shared)
             found = merged(found, override.model)
-        return build(cls, merged(found, known.switches if known is not None else {}), where)
+            build(cls, found, where)  # layer by layer, so that an error names the place that has it
+        whole = merged(found, known.switches if known is not None else {})
+        return build(cls, whole, f"params.yaml: stages.{stage}.model")
 
     def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
         """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""
