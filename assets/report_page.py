@@ -124,7 +124,9 @@ def _leaderboard(b: BenchmarkReport) -> str:
                 duration(s.mean("train_seconds")),
             )
         )
-    said = "".join(f"<dt>{text(s.stage)}</dt><dd>{text(s.description)}</dd>" for s in b.stages if s.description)
+    said = "".join(
+        f"<dt>{text(s.stage)}</dt><dd>{text(s.description.replace('`', ''))}</dd>" for s in b.stages if s.description
+    )
     return table(head, rows, numeric=(1, 2, 3, 5, 6, 7, 9, 10), css="stick") + (f"<dl>{said}</dl>" if said else "")
 
 
