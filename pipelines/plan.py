@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from assets.project import Project
 from pipelines.dvc import dirty
 from pipelines.steps import steps_of
 from wavecore import stages
 from wavecore.errors import StorageError
+
+if TYPE_CHECKING:
+    from assets.training import Ground
 
 
 @dataclass(frozen=True)
@@ -32,22 +36,32 @@ class Estimate:
     steps_that_fit: int | None
 
 
+def ground_of(project: Project, benchmark: str) -> Ground:
+    """A benchmark's series and splits, for a command that makes neither.
+
+    Raises:
+        StorageError: they are not made yet; the fix is the shortest run that makes them.
+    """
+    from assets.training import Ground
+
+    try:
+        return Ground.load(project, benchmark)
+    except StorageError as error:
+        raise StorageError(error.problem, f"wavecore run --benchmark {benchmark} --stage seasonal_naive") from error
+
+
 def estimate(project: Project, benchmark: str, stage: str, minutes: float | None) -> Estimate:
     """Measure a few real steps and one batch of windows.
 
     Raises:
         StorageError: the benchmark's series and splits are not made yet.
     """
-    from assets.training import Ground
     from wavecore.learn.estimate import estimate_seconds
     from wavecore.model.build import build
     from wavecore.series.splits import origins
 
     chosen = stages.get(stage)
-    try:
-        ground = Ground.load(project, benchmark)
-    except StorageError as error:
-        raise StorageError(error.problem, f"wavecore run --benchmark {benchmark} --stage seasonal_naive") from error
+    ground = ground_of(project, benchmark)
     settings = ground.train_settings(chosen)
     module = build(chosen, ground.geometry, ground.settings, benchmark, seed=0)
     found = estimate_seconds(module, ground.windows, ground.borders, settings)

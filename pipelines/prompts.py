@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from assets.project import Project
+from pipelines.plan import ground_of
 from wavecore import stages
-from wavecore.errors import SettingsError, StorageError
+from wavecore.errors import SettingsError
 
 
 def prompts_of(project: Project, benchmark: str, stage: str, window: int, channel: str | None) -> list[dict[str, Any]]:
@@ -20,16 +21,12 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
         SettingsError: the stage has no prompt, or there is no such window or channel.
         StorageError: the benchmark's series and splits are not made yet.
     """
-    from assets.training import Ground
     from wavecore.model.build import model_settings, prompter
     from wavecore.model.time_llm import TimeLLMSettings
     from wavecore.series.normalize import single_series
 
     chosen = stages.get(stage)
-    try:
-        ground = Ground.load(project, benchmark)
-    except StorageError as error:
-        raise StorageError(error.problem, f"wavecore run --benchmark {benchmark} --stage seasonal_naive") from error
+    ground = ground_of(project, benchmark)
     settings = model_settings(chosen, ground.settings, benchmark)
     made = prompter(ground.geometry, settings) if isinstance(settings, TimeLLMSettings) else None
     if made is None:

@@ -1,11 +1,19 @@
-"""Tiny language models of every family, made and saved by the tests: what the hub would give, with random weights."""
+"""Tiny language models of every family, made and saved by the tests (what the hub would give, with random weights), and
+forecasters on top of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from wavecore import stages
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, merged
+from wavecore.model.build import Geometry, build
+from wavecore.model.time_llm import TimeLLM
+from wavecore.series.windows import Batch, WindowData
 
 WORDS = (
     *("dataset", "task", "forecast", "the", "next", "last", "hour", "hours", "window", "minimum", "maximum", "median"),
@@ -84,3 +92,46 @@ def save(folder: Path, family: str, pad: bool = True, end: bool = True, seed: in
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+SMALL = {"llm_layers": 2, "d_model": 8, "d_ff": 8, "heads": 2, "prototypes": 16, "prompt": {"tokens": 192}}
+GEOMETRY = Geometry(
+    window=64, horizon=12, channels=("a", "b", "c"), season=24, step="1h", patch=(16, 8),
+    description="Hourly load.", features=FeatureSettings(wavelet="db2", levels=3),
+)  # fmt: skip
+
+
+def made(
+    stage: str,
+    backbone: Path | str,
+    geometry: Geometry = GEOMETRY,
+    seed: int = 0,
+    own: dict[str, Any] | None = None,
+    **model: Any,
+) -> TimeLLM:
+    chosen = merged(SMALL, {"backbone": str(backbone), **model})
+    settings = Settings(
+        pipeline=PipelineSettings(benchmarks=("x",), stages=(stage,)),
+        families={"time_llm": StageOverride(model=chosen)},
+        stages={stage: StageOverride(model=own or {})},
+    )
+    found = build(stages.get(stage), geometry, settings, "x", seed)
+    assert isinstance(found, TimeLLM)
+    return found
+
+
+def batch_of(windows: int, geometry: Geometry = GEOMETRY, seed: int = 0) -> Batch:
+    random = np.random.default_rng(seed)
+    t = np.arange(geometry.window + geometry.horizon)
+    level = random.normal(size=(windows, 1, len(geometry.channels)))
+    period = random.choice([6, 12, 24, 30], size=(windows, 1, len(geometry.channels)))
+    series = level + np.sin(2 * np.pi * t[None, :, None] / period) + 0.3 * random.normal(size=(windows, len(t), 1))
+    values = torch.tensor(series, dtype=torch.float32)
+    x, y = values[:, : geometry.window], values[:, geometry.window :]
+    return Batch(x, y, torch.ones_like(y, dtype=torch.bool), torch.arange(windows) + geometry.window)
+
+
+def window_data() -> WindowData:
+    random = np.random.default_rng(0)
+    values = torch.tensor(np.sin(np.arange(400)[:, None] / 4) + 0.1 * random.normal(size=(400, 3)), dtype=torch.float32)
+    return WindowData(values, torch.ones_like(values, dtype=torch.bool), 64, 12)
