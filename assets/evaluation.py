@@ -146,7 +146,9 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         threads(ground.settings.train.threads),
         tqdm(total=len(test), desc=f"{benchmark} {stage} seed {seed}: test", unit="window", disable=None) as bar,
     ):
-        for chosen, ahead in forecast(loaded.model, windows, test, ground.settings.judge.batch_windows):
+        for chosen, ahead in forecast(
+            loaded.model, windows, test, ground.settings.judge.batch_windows, loaded.manifest["dtype"]
+        ):
             batch = windows.batch(chosen)
             judge.update(chosen, ahead, batch.y, batch.mask)
             flat = (batch.x.mean(dim=1, keepdim=True) - batch.y).double().square()[batch.mask]
@@ -206,7 +208,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
 
 def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:
     """One test window seen from inside the model, with its prompt; None for a model without prototypes."""
-    from wavecore.inside import look
+    from wavecore.inside import look, stayed
     from wavecore.model.groups import parts
     from wavecore.model.time_llm import TimeLLM
 
@@ -222,6 +224,7 @@ def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any]
         "prompt tokens": [len(p.ids) for p in told],
         "parts": [list(p) for p in parts(module)],
         **look(module, x[0]).as_plain(),
+        **({"budget": kept} if (kept := stayed(module, x[0])) else {}),
     }
     # One patch per line.
     found["rows"] = found.pop("attention")
@@ -368,6 +371,9 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
     )
 
 
+WEIGHED, NEAR = "words by mapping weight", "nearest words"
+
+
 def prototype_table(seen: dict[str, Any], most: int = 12) -> str:
     """The most attended prototypes of `inside.json` as a Markdown table, with the words behind them."""
 
@@ -376,13 +382,13 @@ def prototype_table(seen: dict[str, Any], most: int = 12) -> str:
         return ", ".join(f"`{str(text).replace('`', chr(39)).replace('|', '/')}` {value:+.3f}" for text, value in pairs)
 
     share = [sum(row[i] for row in seen["rows"]) / len(seen["rows"]) for i in range(len(seen["prototypes"]))]
+    columns = [key for key in (WEIGHED, NEAR) if seen[key]]
     lines = [
-        "| prototype | mean attention | words by mapping weight | nearest words (cosine) |",
-        "| ---: | ---: | --- | --- |",
+        "| " + " | ".join(["prototype", "mean attention", *columns]) + " |",
+        "| ---: | ---: |" + " --- |" * len(columns),
     ]
-    weighed, near = seen["words by mapping weight"], seen["nearest words"]
     for i, prototype in enumerate(seen["prototypes"][:most]):
-        lines.append(f"| {prototype} | {share[i]:.4f} | {words(weighed[i])} | {words(near[i])} |")
+        lines.append(" | ".join([f"| {prototype}", f"{share[i]:.4f}", *(words(seen[c][i]) for c in columns)]) + " |")
     return "\n".join(lines)
 
 

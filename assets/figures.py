@@ -292,7 +292,7 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
         figure, (axis,) = panels(1, 1, width=6.4, height=0.2 * len(share) + 1.3)
         extent = (0, share.shape[1] * stride, len(share) - 0.5, -0.5)
         image = axis.imshow(share, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
-        words = seen["words by mapping weight"]
+        words = seen["words by mapping weight"] or seen["nearest words"]
         names = [
             f"{p}  {shortened(drawable(str(w[0][0])), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)
         ]

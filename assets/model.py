@@ -146,6 +146,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     expected = _expected(work, ground, stage, seed)
     curve: list[dict[str, Any]] = []
     notes: list[str] = []
+    calibration: list[dict[str, Any]] = []
     steps = best = 0
     if stage.trained:
         _guard(work, module, ground, settings, where)
@@ -167,6 +168,8 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
         module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
         notes += [f"seed {seed}: {note}" for note in done.notes]
         notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
+        calibration = _calibrate(ground, module, settings)
+        notes += [f"seed {seed}: budget: {_spoken(row)}" for row in calibration if row["chosen"]]
     full = manifest(
         module,
         config=config,
@@ -178,10 +181,28 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
         device=expected["device"],
         steps=steps,
         best_step=best,
+        calibration=calibration,
         root=work.project.root,
     )
     save_model(finished, module, config, curve, full)
     return notes
+
+
+def _calibrate(ground: Any, module: Any, settings: Any) -> list[dict[str, Any]]:
+    """The sizes of a token budget, where the model has one."""
+    from wavecore.learn.calibrate import calibrate
+    from wavecore.model.time_llm import TimeLLM
+
+    if not isinstance(module, TimeLLM) or module.budget is None:
+        return []
+    return calibrate(module, ground.windows, ground.borders, settings)
+
+
+def _spoken(row: dict[str, Any]) -> str:
+    return (
+        f"{row['tokens']:g} tokens a window; the whole prompt in {row['depth']} layers, {row['prompt']:.1f} prompt "
+        f"tokens in the mean; error {row['error']:.4f} on `decide`"
+    )
 
 
 def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> None:

@@ -7,11 +7,12 @@ security policy forbids every request. All text that comes from data or YAML is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
-from assets import figures, lineage_graph
+from assets import figures, figures_budget, lineage_graph
 from assets.report_data import BenchmarkReport, DatasetReport, ReportData, StageResult
 from assets.report_html import (
     NONE,
@@ -228,12 +229,8 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
             f"{number(seen['entropy'])} (1: all prototypes count the same); these {len(seen['prototypes'])} hold "
             f"{100 * seen['top_mass']:.1f}% of it."
         )
-        words = [
-            (str(p), _words(by_weight), _words(near))
-            for p, by_weight, near in zip(
-                seen["prototypes"], seen["words by mapping weight"], seen["nearest words"], strict=True
-            )
-        ]
+        columns = [key for key in ("words by mapping weight", "nearest words") if seen[key]]
+        words = [(str(p), *(_words(seen[key][k]) for key in columns)) for k, p in enumerate(seen["prototypes"])]
         weights = [(text(name), f"{a:,}", f"{b:,}") for name, a, b in seen["parts"]]
         trainable, frozen = (sum(part[k] for part in seen["parts"]) for k in (1, 2))
         weights.append(("all", f"{trainable:,}", f"{frozen:,}"))
@@ -243,11 +240,28 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
         shown.append(
             f"<details><summary>{text(s.stage)}</summary>{told}{counted}"
             f'<div class="grid">{figure(drawn, "Which prototypes the patches attend to", note, "wide")}</div>'
-            + table(("prototype", "words by mapping weight", "nearest words (cosine)"), words)
+            + _budget(seen, f"{anchor}-budget-{i}")
+            + table(("prototype", *columns), words)
             + table(("part", "trainable weights", "frozen weights"), weights, numeric=(1, 2))
             + "</details>"
         )
     return f"<h3>Inside the reprogrammed models</h3>{''.join(shown)}" if shown else ""
+
+
+def _budget(seen: Mapping[str, Any], anchor: str) -> str:
+    """Which patches were read, as a picture, and what each layer reads, as a table; nothing without a token budget."""
+    if "budget" not in seen:
+        return ""
+    kept = seen["budget"]
+    note = (
+        f"{len(kept['kept'])} of {len(kept['owner'])} patches are read (shaded, stronger with more evidence of its "
+        "own; marked below). Every other patch is read as the one of its colour."
+    )
+    layers = [(str(i), str(series), str(prompt)) for i, (series, prompt) in enumerate(kept["layers"], start=1)]
+    drawn = figures_budget.kept_tokens(seen).svg(anchor)
+    return f'<div class="grid">{figure(drawn, "Which patches are read", note, "wide")}</div>' + table(
+        ("layer", "series tokens read", "prompt tokens seen"), layers, numeric=(1, 2)
+    )
 
 
 def _words(pairs: Iterable[tuple[str, float]]) -> str:

@@ -161,7 +161,7 @@ def backbone_hash(ground: Ground, stage: Stage) -> str | None:
     """Config and tokenizer of the stage's language model as a hash; None for a stage without one."""
     from wavecore.model import backbone as language
     from wavecore.model.build import model_settings
-    from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.model.settings import TimeLLMSettings
 
     settings = model_settings(stage, ground.settings, ground.benchmark.name)
     return language.identity(language.find(settings.backbone)) if isinstance(settings, TimeLLMSettings) else None

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from assets.project import Project
+from pipelines import bench
+from pipelines.premises import premises
 from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
 
 app = typer.Typer(
@@ -22,6 +24,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(bench.app, name="bench")
+app.command()(premises)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 BenchmarkOption = Annotated[

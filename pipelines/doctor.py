@@ -99,7 +99,7 @@ def _backbones(project: Project) -> Iterator[Finding]:
     from wavecore import stages
     from wavecore.model import backbone as language
     from wavecore.model.build import model_settings
-    from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.model.settings import TimeLLMSettings
     from wavecore.prompt.tokens import tokenizer_of
 
     settings = project.settings()

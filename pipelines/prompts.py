@@ -22,7 +22,7 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
         StorageError: the benchmark's series and splits are not made yet.
     """
     from wavecore.model.build import model_settings, prompter
-    from wavecore.model.time_llm import TimeLLMSettings
+    from wavecore.model.settings import TimeLLMSettings
     from wavecore.series.normalize import single_series
 
     chosen = stages.get(stage)

@@ -226,7 +226,8 @@ class TrainSettings:
         eval_every: steps between two validations on `select`.
         eval_windows: size of the fixed, seeded subset of `select` that is scored; 0 for all of it.
         patience: validations without improvement before training stops.
-        precision: `auto` (bf16 where native and worthwhile: CUDA), `float32` or `bf16`.
+        precision: `auto` (bf16 where the device has it natively, else float32), `float32` or `bf16`. Forecasts are
+            made in the precision of the training.
         device: `auto` (CUDA, else CPU), `cpu` or `cuda`.
         threads: CPU threads; part of the result, since sums are split by it.
         checkpoint_every: steps between two resume checkpoints.
@@ -244,7 +245,7 @@ class TrainSettings:
     eval_every: int = 50
     eval_windows: int = 0
     patience: int = 10
-    precision: typing.Literal["auto", "float32", "bf16"] = "auto"
+    precision: typing.Literal["auto", "float32", "bf16"] = "float32"
     device: typing.Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 2
     checkpoint_every: int = 200

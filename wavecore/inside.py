@@ -11,7 +11,8 @@ from torch import Tensor
 
 from wavecore.learn.forecast import evaluating
 from wavecore.model import backbone as language
-from wavecore.model.layers import patches
+from wavecore.model.budget import contribution, group, spectra
+from wavecore.model.layers import Mapping, patches
 from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.tokens import tokenizer_of
 
@@ -33,7 +34,8 @@ class Look:
         attention: [L, k], mean over heads, of these prototypes.
         entropy: of a patch's attention over all prototypes and heads, over log S: 1 where all count the same.
         top_mass: share of the attention that the k prototypes hold.
-        by_weight: per prototype the words of the largest mapping weights.
+        by_weight: per prototype the words of the largest mapping weights; empty where prototypes are weights of their
+            own and nothing is mapped.
         nearest: per prototype the words whose embeddings point the same way.
     """
 
@@ -81,8 +83,47 @@ def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int
     return Look(prototypes, shown, float(spread) / whole, float(shown.sum(axis=-1).mean()), weighed, near)
 
 
+def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None:
+    """Which patches of one window a token budget reads, and why; None for a model without one.
+
+    Args:
+        x: [T, N], train-standardized.
+        channel: which of its N channels.
+
+    Returns:
+        series: [T] normalized values. kept: places of the patches read. owner: per patch the place of the one that
+        stands for it. evidence: per kept patch its distance from all that were kept before, null for the first.
+        contribution: per patch its share of the window's whitened spectrum. layers: per layer the series tokens and
+        prompt tokens read.
+    """
+    if model.budget is None:
+        return None
+    place = model.mapping.weight.device
+    with evaluating(model), torch.inference_mode():
+        one = x[:, channel : channel + 1].unsqueeze(0).to(place)
+        series, _, _ = model.normalized(one)
+        cut = patches(series, *model.patch)
+        count = int(model.needed(one)[0])
+        settings = model.settings.budget
+        found = group(spectra(cut, settings), count)
+        width = max(len(p.ids) for p in model.prompts(one)) if model.prompter is not None else 0
+        told = model.budget.told[:, :width].sum(dim=1).tolist()
+        evidence = [None if v == float("inf") else round(v, 4) for v in found.evidence[0].tolist()]
+        return {
+            "series": np.round(series[0].double().cpu().numpy(), 4).tolist(),
+            "kept": found.kept[0].tolist(),
+            "owner": found.kept[0][found.owner[0]].tolist(),
+            "evidence": evidence,
+            "contribution": np.round(contribution(cut, settings)[0].double().cpu().numpy(), 5).tolist(),
+            "layers": [[count, int(n)] for n in told],
+        }
+
+
 def words_by_weight(model: TimeLLM, prototypes: tuple[int, ...], most: int = 4) -> tuple[tuple[Word, ...], ...]:
-    """The words with the largest mapping weights (by size; the sign is kept) of each of some prototypes."""
+    """The words with the largest mapping weights (by size; the sign is kept) of each of some prototypes; () where they
+    are weights of their own."""
+    if not isinstance(model.mapping, Mapping):
+        return ()
     tokenizer = _tokenizer(model)
     found = []
     for weights in model.mapping.weight.detach()[list(prototypes)]:

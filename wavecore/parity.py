@@ -23,8 +23,9 @@ from wavecore import stages
 from wavecore.config import build, merged
 from wavecore.errors import StorageError, WavecoreError
 from wavecore.model import backbone as language
-from wavecore.model.backbone import Backbone
-from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
+from wavecore.model.frozen import Backbone
+from wavecore.model.settings import TimeLLMSettings
+from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.statistics import circular_autocorrelation, circular_lags, statistics
 
 # The reference's name of each trainable weight → ours.

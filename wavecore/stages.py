@@ -44,13 +44,30 @@ _BASE: dict[str, Any] = {
     "attention_mask": True,
     "frozen_mode": "eval",
     "attention_outputs": False,
+    "prompt_attention": "prefix",
+    "computation": "cached",
+    "prototype_source": "words",
+    "dropout_on": "prototypes",
+    "token_norm": True,
+    "query_std": 0.3,
+    "budget": {"enabled": False},
     "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "flat": True, "description": "dataset"},
+}
+# What the reference does in place of the corrections that make a step fast and leave the start plateau.
+_SLOW: dict[str, Any] = {
+    "prompt_attention": "full",
+    "computation": "plain",
+    "prototype_source": "mapping",
+    "dropout_on": "weights",
+    "token_norm": False,
+    "query_std": 0.0,
 }
 
 
 def _time_llm(name: str, below: str, description: str, **switches: Any) -> Stage:
     """A stage of the Time-LLM family: `base`, but for `switches`."""
-    chosen = {**_BASE, **switches, "prompt": {**_BASE["prompt"], **switches.get("prompt", {})}}
+    nested = {key: {**value, **switches.get(key, {})} for key, value in _BASE.items() if isinstance(value, Mapping)}
+    chosen = {**_BASE, **switches, **nested}
     return Stage(name, "time_llm", trained=True, seeded=True, below=below, description=description, switches=chosen)
 
 
@@ -66,14 +83,42 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "reference", "dlinear",
         "Time-LLM as published (Jin et al., ICLR 2024), with its unmasked padding, circular lags and long numbers.",
-        attention_mask=False, frozen_mode="train", attention_outputs=True,
+        **_SLOW, attention_mask=False, frozen_mode="train", attention_outputs=True,
         prompt={"lags": "circular", "digits": 0, "flat": False, "description": "ett", "tokens": 0},
     ),
     _time_llm(
         "base", "reference",
         "The reference with deliberate corrections; all further stages stand on it.",
     ),
-    _time_llm("base.unmasked", "base", "`base` with padding attended to, as in the reference.", attention_mask=False),
+    _time_llm(
+        "base.plain", "base",
+        "`base` without what makes it fast and start well: prompts see patches, prototypes are mapped from all words.",
+        **_SLOW,
+    ),
+    _time_llm(
+        "base.full_attention", "base", "`base` with prompts that see the patches, as in the reference.",
+        prompt_attention="full", computation="plain",
+    ),
+    _time_llm(
+        "base.mapping", "base", "`base` with prototypes mapped from all words, as in the reference.",
+        prototype_source="mapping",
+    ),
+    _time_llm(
+        "base.weights_dropout", "base", "`base` with single attention weights dropped, as in the reference.",
+        dropout_on="weights",
+    ),
+    _time_llm(
+        "base.published_start", "base", "`base` with tokens and queries that begin as in the reference.",
+        token_norm=False, query_std=0.0,
+    ),
+    _time_llm(
+        "base.static_prompt", "base", "`base` with description and task alone in the prompt.",
+        prompt={"statistics": "none"},
+    ),
+    _time_llm(
+        "base.unmasked", "base", "`base` with padding attended to and prompts that see patches, as in the reference.",
+        attention_mask=False, prompt_attention="full", computation="plain",
+    ),
     _time_llm(
         "base.circular_lags", "base", "`base` with lag 0 and mirrored lags in the prompt, as in the reference.",
         prompt={"lags": "circular"},
@@ -89,11 +134,11 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "base.frozen_dropout", "base",
         "`base` with dropout in the frozen model while training, as in the reference.",
-        frozen_mode="train",
+        frozen_mode="train", computation="plain",
     ),
     _time_llm(
         "base.attention_outputs", "base", "`base` with unused attention weights returned, as in the reference.",
-        attention_outputs=True,
+        attention_outputs=True, computation="plain",
     ),
     _time_llm(
         "base.ett_description", "base", "`base` with every dataset described as ETT, as in the reference.",
@@ -106,6 +151,40 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "random_llm", "base", "`base` with random frozen weights in place of the learned ones.",
         llm="random",
+    ),
+    _time_llm(
+        "budget", "base",
+        "`base` with fewer series tokens by their spectrum and prompt tokens that fall with depth (B1, B2).",
+        budget={"enabled": True, "reduce": "merge", "spectrum": "auto", "give_back": True, "per_window": False,
+                "prompt": True, "shared": False},
+    ),
+    _time_llm(
+        "budget.drop", "budget", "`budget` with the kept patch alone in place of its group's mean.",
+        budget={"enabled": True, "reduce": "drop"},
+    ),
+    _time_llm(
+        "budget.no_return", "budget", "`budget` without what sets a patch apart from its group going to the head.",
+        budget={"enabled": True, "give_back": False},
+    ),
+    _time_llm(
+        "budget.fourier", "budget", "`budget` with the spectrum of the whole window, also where it changes.",
+        budget={"enabled": True, "spectrum": "fourier"},
+    ),
+    _time_llm(
+        "budget.wavelet", "budget", "`budget` with the local spectrum in every window.",
+        budget={"enabled": True, "spectrum": "wavelet"},
+    ),
+    _time_llm(
+        "budget.per_window", "budget", "`budget` with as many tokens as each window needs.",
+        budget={"enabled": True, "per_window": True},
+    ),
+    _time_llm(
+        "budget.shared", "budget", "`budget` with one cap over series and prompt tokens together.",
+        budget={"enabled": True, "shared": True},
+    ),
+    _time_llm(
+        "budget.series_only", "budget", "`budget` with all prompt tokens in every layer.",
+        budget={"enabled": True, "prompt": False},
     ),
     _time_llm(
         "prompt", "base", "`base` with wavelet statistics beside the time-domain ones in the prompt (W1).",

@@ -110,7 +110,7 @@ def test_the_manifest_names_everything_and_no_place_or_time(tmp_path: Path) -> N
     assert set(found) == {
         "config_hash", "data_hash", "code_hash", "frozen_hash", "backbone_hash",
         "seed", "threads", "dtype", "device", "versions",
-        "weights_sha256", "steps", "best_step", "curve_hash", "manifest_hash",
+        "weights_sha256", "steps", "best_step", "calibration", "curve_hash", "manifest_hash",
     }  # fmt: skip
     libraries = {"torch", "numpy", "pywavelets", "safetensors", "accelerate", "transformers", "tokenizers"}
     assert set(found["versions"]) == {"python", *libraries}

@@ -19,7 +19,7 @@ from torch import nn
 
 from wavecore.config import TrainSettings
 from wavecore.errors import DataError, SettingsError, StorageError, TrainingError
-from wavecore.learn import loop
+from wavecore.learn import device, loop
 from wavecore.learn.checkpoint import discard_resume, trainable
 from wavecore.learn.device import Place, accelerator, place_of, threads
 from wavecore.learn.estimate import estimate_seconds
@@ -417,10 +417,19 @@ def test_bf16_runs_on_the_cpu_and_float32_after_it() -> None:
     assert mixed.curve[-1]["select"] == pytest.approx(full.curve[-1]["select"], rel=0.05)
 
 
-def test_auto_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    auto = TrainSettings()
+def test_auto_is_what_the_machine_has(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    auto = TrainSettings(precision="auto")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert place_of(auto) == Place("cpu", "float32")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert place_of(auto) == Place("cpu", "bf16")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    with caplog.at_level("INFO", logger="wavecore"):
+        device._say_once.cache_clear()
+        assert [place_of(auto) for _ in range(3)] == [Place("cpu", "float32")] * 3
+    assert [r.getMessage() for r in caplog.records] == [
+        "cpu has no bf16 of its own: computing in float32 (train.precision: auto)"  # said once
+    ]
     assert place_of(replace(auto, precision="bf16")) == Place("cpu", "bf16")
     with pytest.raises(SettingsError, match="no CUDA device"):
         place_of(replace(auto, device="cuda"))

@@ -31,7 +31,15 @@ def settings_with(**model: object) -> Settings:
             "pipeline": {"benchmarks": ["tiny"], "stages": ["dlinear"]},
             "stages": {"dlinear": {"model": model}} if model else {},
             "families": {
-                "time_llm": {"model": {"llm_layers": 1, "d_ff": 8, "prototypes": 8, "prompt": {"tokens": 200}}}
+                "time_llm": {
+                    "model": {
+                        "llm_layers": 1,
+                        "d_ff": 8,
+                        "prototypes": 8,
+                        "prompt": {"tokens": 200},
+                        "budget": {"shares": [0.5]},
+                    }
+                }
             },
         }
     )

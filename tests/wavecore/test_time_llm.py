@@ -21,10 +21,11 @@ from wavecore.learn.forecast import forecast, predict
 from wavecore.learn.loop import gradients, optimizer_of, train, update
 from wavecore.learn.manifest import frozen_hash, tensors_hash
 from wavecore.model import backbone as language
-from wavecore.model.backbone import Backbone
+from wavecore.model.frozen import Backbone
 from wavecore.model.groups import declared, parts
 from wavecore.model.layers import Mapping, Reprogramming, patch_count, patches
-from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
+from wavecore.model.settings import TimeLLMSettings
+from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders
 from wavecore.series.windows import Batch
 
@@ -108,7 +109,7 @@ def test_parity_names_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_worked_example_has_the_shapes_of_r11() -> None:
     """x [4, 512, 7] at GPT-2's width and d_ff 32; its vocabulary on the meta device."""
     x = torch.randn(4, 512, 7, generator=torch.Generator().manual_seed(0))
-    settings = TimeLLMSettings(d_ff=32, llm="none")
+    settings = TimeLLMSettings(d_ff=32, llm="none", prototype_source="mapping", token_norm=False)
     with torch.device("meta"):
         words = torch.empty(50257, 768)
         model = TimeLLM(512, 96, (16, 8), settings, words, None, None).eval()
@@ -151,7 +152,10 @@ def test_geometry_of_real_models(family: str, vocabulary: int, width: int, mappi
 
     with torch.device("meta"):
         backbone = Backbone(AutoModel.from_config(config_of(family, vocabulary, width=width, layers=2)))
-        model = TimeLLM(512, 96, (16, 8), TimeLLMSettings(), backbone.words, backbone, None).eval()
+        settings = TimeLLMSettings(
+            prototype_source="mapping", token_norm=False, computation="plain", dropout_on="weights"
+        )
+        model = TimeLLM(512, 96, (16, 8), settings, backbone.words, backbone, None).eval()
         embedded = model.patch_embedding(patches(torch.empty(14, 512), 16, 8))
     assert model.words.shape == (vocabulary, width)
     assert model.mapping.weight.numel() == mapping
@@ -160,7 +164,7 @@ def test_geometry_of_real_models(family: str, vocabulary: int, width: int, mappi
     tokens = model.reprogramming(embedded, *model.keys_values())
     assert tokens.shape == (14, 64, width)
     small = Backbone(AutoModel.from_config(config_of(family, 300, width=width, layers=1)))
-    real = TimeLLM(64, 24, (16, 8), TimeLLMSettings(prototypes=8), small.words, small, None).eval()
+    real = TimeLLM(64, 24, (16, 8), TimeLLMSettings(prototypes=8, computation="plain"), small.words, small, None).eval()
     with torch.no_grad():
         trace = real.trace(torch.randn(2, 64, 3), torch.zeros(6, 10, dtype=torch.long))
     assert trace.hidden.shape == (6, 10 + 8, width)
@@ -272,11 +276,17 @@ def test_frozen_mode(folders: dict[str, Path]) -> None:
 
 
 def test_arms_start_from_the_same_trainable_weights(folders: dict[str, Path]) -> None:
-    models = {s: made(s, folders["bert"]) for s in ("base", "no_llm", "random_llm", "prompt", "reference")} | {
+    models = {s: made(s, folders["bert"]) for s in ("base", "no_llm", "random_llm", "prompt")} | {
         "other": made("base", folders["bert"], seed=1)
     }
     hashes = {s: tensors_hash(trainable(m)) for s, m in models.items()}
-    assert len({hashes[s] for s in ("base", "no_llm", "random_llm", "prompt", "reference")}) == 1
+    assert len({hashes[s] for s in ("base", "no_llm", "prompt")}) == 1
+    # Prototypes begin as the language model's words, which are random in `random_llm`; nothing else differs.
+    weights = [trainable(models[s]) for s in ("base", "random_llm")]
+    assert {k for k in weights[0] if not torch.equal(weights[0][k], weights[1][k])} == {
+        "mapping.weight",
+        "reprogramming.norm.weight",  # begins at the size of the words
+    }
     assert hashes["other"] != hashes["base"]
     assert frozen_hash(models["base"]) == frozen_hash(models["other"])
     assert frozen_hash(models["random_llm"]) != frozen_hash(models["base"])
@@ -307,8 +317,11 @@ def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) 
     ["mapping.weight", "mapping.bias", "reprogramming.key.weight", "reprogramming.key.bias",
      "reprogramming.value.weight", "reprogramming.value.bias"],
 )  # fmt: skip
-def test_the_cache_is_dropped_when_a_weight_changes(weight: str, folders: dict[str, Path]) -> None:
-    model, batch = made("no_llm", folders["bert"]).eval(), batch_of(2)
+@pytest.mark.parametrize("stage", ["base", "base.mapping"])
+def test_the_cache_is_dropped_when_a_weight_changes(stage: str, weight: str, folders: dict[str, Path]) -> None:
+    if stage == "base" and weight == "mapping.bias":
+        pytest.skip("prototypes that are weights of their own have no bias")
+    model, batch = made(stage, folders["bert"]).eval(), batch_of(2)
     first = predict(model, batch)
     with torch.no_grad():
         kept = model.keys_values()

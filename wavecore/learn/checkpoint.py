@@ -38,6 +38,13 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
+def saved(model: nn.Module) -> dict[str, Tensor]:
+    """What a saved model's weights file holds: the weights that are learned, and what was chosen after training (the
+    persistent buffers, such as a token budget's sizes)."""
+    kept = model.state_dict().keys()
+    return {**trainable(model), **{name: b for name, b in model.named_buffers() if name in kept}}
+
+
 def _bytes_of(tensors: Mapping[str, Tensor]) -> bytes:
     # Clones: safetensors refuses tensors that share memory or are not contiguous.
     copies = {k: t.detach().cpu().clone(memory_format=torch.contiguous_format) for k, t in tensors.items()}
@@ -46,7 +53,7 @@ def _bytes_of(tensors: Mapping[str, Tensor]) -> bytes:
 
 def weights_hash(model: nn.Module) -> str:
     """SHA-256 of the safetensors file that `save_model` would write for `model`."""
-    return hashlib.sha256(_bytes_of(trainable(model))).hexdigest()
+    return hashlib.sha256(_bytes_of(saved(model))).hexdigest()
 
 
 def _json_bytes(obj: Any) -> bytes:
@@ -126,7 +133,7 @@ def save_model(
         StorageError: the disk refused; the message names the file.
         ValueError: the manifest is of other weights or of another config.
     """
-    weights = _bytes_of(trainable(model))
+    weights = _bytes_of(saved(model))
     for key, value in (("weights_sha256", hashlib.sha256(weights).hexdigest()), ("config_hash", hash_of(config))):
         if manifest.get(key) != value:
             raise ValueError(f"the manifest's {key} is not of what is to be saved")
@@ -256,7 +263,7 @@ def load_model(
             f"{folder / MANIFEST}: the model was trained on other frozen weights",
             "point the settings to the frozen model it was trained on, or train it again",
         )
-    fill(model, tensors, path)
+    fill(saved(model), tensors, path)
     return Loaded(model.eval(), config, curve, manifest)
 
 
@@ -267,13 +274,12 @@ def _tensors(path: Path, content: bytes) -> dict[str, Tensor]:
         raise StorageError(f"{path}: truncated, or not a safetensors file ({error})", RETRAIN) from error
 
 
-def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> None:
-    """Copy `tensors` into the trainable weights of `model`: the same names, shapes and dtypes, or nothing at all.
+def fill(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Copy `tensors` into a model's `own`: the same names, shapes and dtypes, or nothing at all.
 
     Raises:
         StorageError: a missing or surplus name, a shape or dtype that differs; the message names file and weight.
     """
-    own = trainable(model)
     fix = "train the model again with the present settings"
     for name in own.keys() - tensors.keys():
         raise StorageError(f"{where}: the weight {name!r} is missing", fix)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from wavecore.errors import SettingsError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Place:
 
 
 def place_of(settings: TrainSettings) -> Place:
-    """Resolve `device` and `precision`: CUDA where there is one, bf16 where CUDA has it natively.
+    """Resolve `device` and `precision`: CUDA where there is one, bf16 where the device has instructions for it; float32
+    elsewhere, which is said once.
 
     Raises:
         SettingsError: CUDA is asked for and missing.
@@ -43,8 +48,22 @@ def place_of(settings: TrainSettings) -> Place:
     device: Literal["cpu", "cuda"] = "cuda" if available and settings.device != "cpu" else "cpu"
     if settings.precision != "auto":
         return Place(device, settings.precision)
-    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return Place(device, "bf16" if native else "float32")
+    if native_bf16(device):
+        return Place(device, "bf16")
+    _say_once(device)
+    return Place(device, "float32")
+
+
+def native_bf16(device: str) -> bool:
+    """Whether the device multiplies bf16 by instructions of its own; emulated, it is slower than float32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@functools.cache
+def _say_once(device: str) -> None:
+    log.info("%s has no bf16 of its own: computing in float32 (train.precision: auto)", device)
 
 
 @contextmanager

@@ -269,7 +269,7 @@ class _Run:
         for name, tensor in found.tensors.items():
             part, _, rest = name.partition("/")
             parts[part][rest] = tensor
-        fill(self.model, parts["model"], self.resume_dir)
+        fill(self.weights, parts["model"], self.resume_dir)
         device = self.engine.device
         saved = self.optimizer.state_dict()
         names = {id(p): name for name, p in self.weights.items()}

@@ -128,6 +128,7 @@ def manifest(
     device: str,
     steps: int,
     best_step: int,
+    calibration: Sequence[Mapping[str, Any]] = (),
     root: Path | None = None,
 ) -> dict[str, Any]:
     """The manifest of a trained model.
@@ -141,6 +142,7 @@ def manifest(
         dtype: the precision of the run, `float32` or `bf16`.
         device: `cpu` or `cuda`.
         steps: optimizer steps taken; best_step: the step whose weights these are; 0 and 0 where nothing is learned.
+        calibration: what was tried and chosen after training, see `wavecore.learn.calibrate`.
         root: see `code_hash`.
     """
     from wavecore.learn.checkpoint import weights_hash
@@ -159,4 +161,5 @@ def manifest(
         "weights_sha256": weights_hash(model),
         "steps": steps,
         "best_step": best_step,
+        "calibration": list(calibration),
     }

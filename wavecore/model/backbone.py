@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from wavecore.errors import SettingsError
 
@@ -191,75 +191,15 @@ def identity(source: Source) -> str:
     return digest.hexdigest()
 
 
-class Backbone(nn.Module):
-    """A frozen language model, fed with embeddings.
-
-    Args:
-        transformer: of transformers, without a language-model head.
-        mode: `eval` holds it in eval mode whatever happens around it; `train` lets its dropout follow the model it is
-            part of, as the reference does.
-        attention_outputs: ask every layer for its attention weights and hidden states and drop them, as the reference
-            does; the plain attention then takes the place of the fused one.
-    """
-
-    def __init__(self, transformer: Any, mode: str = "eval", attention_outputs: bool = False) -> None:
-        super().__init__()
-        self.transformer = transformer
-        self.mode = mode
-        self.attention_outputs = attention_outputs
-        if attention_outputs:
-            transformer.set_attn_implementation("eager")
-        for parameter in self.parameters():
-            parameter.requires_grad_(False)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Backbone:
-        """Frozen weights have nothing to learn: in `eval` mode their dropout would be noise alone."""
-        return super().train(mode and self.mode == "train")
-
-    @property
-    def words(self) -> Tensor:
-        """The word embeddings, [V, D]."""
-        weight: Tensor = self.transformer.get_input_embeddings().weight
-        return weight
-
-    @property
-    def positions(self) -> int:
-        """The longest sequence it takes, in tokens."""
-        return positions_of(self.transformer.config)
-
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Run the layers.
-
-        Args:
-            embeddings: [M, P+L, D].
-            mask: [M, P+L] bool, False on padding: it is not attended to and takes up no position. None: every token
-                counts, and positions are simply 0, 1, 2, …
-
-        Returns:
-            the last hidden states, [M, P+L, D]; on padding they mean nothing.
-        """
-        extra: dict[str, Any] = {}
-        if mask is not None:
-            extra["attention_mask"] = mask.long()
-            first = _first_position(self.transformer.config)
-            extra["position_ids"] = (mask.long().cumsum(dim=-1) - 1).clamp(min=0) + first
-        if self.attention_outputs:
-            extra |= {"output_attentions": True, "output_hidden_states": True}
-        if self.transformer.config.model_type not in ENCODERS:
-            extra["use_cache"] = False
-        hidden: Tensor = self.transformer(inputs_embeds=embeddings, **extra).last_hidden_state
-        return hidden
-
-
-def _first_position(config: Any) -> int:
+def first_position(config: Any) -> int:
+    """The position of a sequence's first token."""
     # RoBERTa counts positions from behind its padding id.
     return int(config.pad_token_id) + 1 if config.model_type == "roberta" else 0
 
 
 def positions_of(config: Any) -> int:
     """The longest sequence a model of this config takes, in tokens."""
-    return int(config.max_position_embeddings) - _first_position(config)
+    return int(config.max_position_embeddings) - first_position(config)
 
 
 def limited(source: Source, layers: int) -> Any:

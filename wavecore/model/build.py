@@ -11,8 +11,10 @@ from wavecore.config import FeatureSettings, Settings
 from wavecore.errors import SettingsError
 from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
+from wavecore.model.frozen import Backbone
 from wavecore.model.seasonal import SeasonalNaive
-from wavecore.model.time_llm import TimeLLM, TimeLLMSettings
+from wavecore.model.settings import TimeLLMSettings
+from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.text import Subject
 from wavecore.prompt.tokens import Prompter, tokenizer_of
 from wavecore.seeds import derive, isolated
@@ -87,14 +89,21 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
 def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeLLM:
     # The frozen weights first, in a stream of their own: the trainable ones then start equal in every arm of a seed.
     source = language.find(settings.backbone)
-    frozen: language.Backbone | None = None
+    frozen: Backbone | None = None
     with isolated(torch.device("cpu"), derive(seed, "frozen")):
         if settings.llm == "none":
             words = language.word_embeddings(source)
         else:
             make = language.pretrained if settings.llm == "pretrained" else language.random
+            cached = settings.computation == "cached"
+            if cached and settings.prompt_attention == "full" and source.config.model_type in language.ENCODERS:
+                raise SettingsError(
+                    f"computation: cached, but in {settings.backbone} with prompt_attention: full a prompt sees the "
+                    "patches, so nothing of it is constant",
+                    "set `prompt_attention: prefix` or `computation: plain`",
+                )
             transformer = make(source, settings.llm_layers)
-            frozen = language.Backbone(transformer, settings.frozen_mode, settings.attention_outputs)
+            frozen = Backbone(transformer, settings.frozen_mode, settings.attention_outputs, cached)
             words = frozen.words
     told = prompter(geometry, settings)
     model = TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavecore.errors import SettingsError
+from wavecore.model.attention import dot_product
 
 
 def patch_count(window: int, length: int, stride: int) -> int:
@@ -76,6 +77,38 @@ class Mapping(nn.Linear):
         return F.linear(words.t(), self.weight, self.bias).t()
 
 
+class WordPrototypes(nn.Module):
+    """Prototypes as weights of their own that begin as real words.
+
+    A linear map of all words spans the same [S, D] that are trained here directly, without its two largest products of
+    a training step. They begin as S different words, standardized feature by feature over the vocabulary: at
+    random weights instead, attention takes hundreds of steps to find anything in them.
+
+    Args:
+        words: [V, D].
+        prototypes: S.
+
+    Raises:
+        SettingsError: more prototypes than words.
+    """
+
+    def __init__(self, words: Tensor, prototypes: int) -> None:
+        super().__init__()
+        if prototypes > len(words):
+            raise SettingsError(
+                f"prototypes: {prototypes}, but the language model has {len(words)} words to begin them with",
+                f"set prototypes to {len(words)} or less, or prototype_source to mapping",
+            )
+        found = words.detach().float()
+        chosen = torch.randperm(len(found))[:prototypes].sort().values
+        mean, std = found.mean(dim=0), found.std(dim=0).clamp_min(1e-6)
+        self.weight = nn.Parameter((found[chosen] - mean) / std)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """[V, D] → [S, D]; the words play a part at the start only."""
+        return self.weight
+
+
 class Reprogramming(nn.Module):
     """Patches re-expressed through prototypes (R5): attention from patches to prototypes.
 
@@ -86,17 +119,37 @@ class Reprogramming(nn.Module):
         head_width: E, which is d_ff.
         heads: h.
         words: D.
-        dropout: share of attention weights dropped in training.
+        dropout: share of attention weights, or of prototypes, dropped in training.
+        dropout_on: `weights` or `prototypes`.
+        query_std: deviation of the query weights at the start; 0: torch's own.
+        token_scale: root mean square of a feature of a token at the start, held by a LayerNorm; 0: no LayerNorm.
     """
 
-    def __init__(self, width: int, head_width: int, heads: int, words: int, dropout: float) -> None:
+    def __init__(
+        self,
+        width: int,
+        head_width: int,
+        heads: int,
+        words: int,
+        dropout: float,
+        dropout_on: str = "weights",
+        query_std: float = 0.0,
+        token_scale: float = 0.0,
+    ) -> None:
         super().__init__()
         self.heads, self.head_width = heads, head_width
         self.query = nn.Linear(width, heads * head_width)
         self.key = nn.Linear(words, heads * head_width)
         self.value = nn.Linear(words, heads * head_width)
         self.out = nn.Linear(heads * head_width, words)
+        self.norm: nn.Module = nn.Identity()
+        if token_scale:
+            self.norm = nn.LayerNorm(words)
+            nn.init.constant_(self.norm.weight, token_scale)
+        if query_std:
+            nn.init.normal_(self.query.weight, std=query_std)
         self.dropout = nn.Dropout(dropout)
+        self.dropout_on = dropout_on
 
     def keys_values(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """K and V: [S, D] → [S, h, E] each. They depend on weights alone, never on data."""
@@ -115,17 +168,21 @@ class Reprogramming(nn.Module):
 
     def forward(self, embedded: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """[M, L, d_model] with K, V [S, h, E] → tokens [M, L, D]."""
-        if self.training and self.dropout.p > 0:
+        dropping = self.training and self.dropout.p > 0
+        if dropping and self.dropout_on == "weights":
             weights = self.dropout(self.attention(embedded, keys))
             mixed = torch.einsum("mhls,she->mlhe", weights, values)
         else:
-            # The same sums, fused: the scores [M, h, L, S] are never written out, and memory is what they cost.
-            query = self.queries(embedded).transpose(1, 2)
-            shape = (len(embedded), *keys.transpose(0, 1).shape)
-            mixed = F.scaled_dot_product_attention(
-                query, keys.transpose(0, 1).expand(shape), values.transpose(0, 1).expand(shape)
-            ).transpose(1, 2)
-        tokens: Tensor = self.out(mixed.flatten(start_dim=2))
+            if dropping:
+                # The same prototypes for all patches of a step, so that the rest is a smaller product of the same kind.
+                stay = torch.rand(len(keys), device=keys.device) >= self.dropout.p
+                stay[0] |= ~stay.any()
+                keys, values = keys[stay], values[stay]
+            # Prototypes are the same for every series: all patches of the batch are the queries of one product.
+            query = self.queries(embedded).flatten(end_dim=1).transpose(0, 1).unsqueeze(0)
+            mixed = dot_product(query, keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0))
+            mixed = mixed.squeeze(0).transpose(0, 1).reshape(*embedded.shape[:2], self.heads, self.head_width)
+        tokens: Tensor = self.norm(self.out(mixed.flatten(start_dim=2)))
         return tokens
 
 

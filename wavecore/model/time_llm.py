@@ -13,66 +13,30 @@ reason below and an ablation row of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wavecore.errors import DataError, SettingsError
-from wavecore.model.backbone import Backbone
+from wavecore.model.attention import Prefix, Reading
+from wavecore.model.budget import Groups, Reduced, TokenBudget, group, spectra
+from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
-from wavecore.model.layers import Head, Mapping, PatchEmbedding, Reprogramming, patch_count, patches
-from wavecore.prompt.settings import PromptSettings
+from wavecore.model.kept import Kept
+from wavecore.model.layers import (
+    Head,
+    Mapping,
+    PatchEmbedding,
+    Reprogramming,
+    WordPrototypes,
+    patch_count,
+    patches,
+)
+from wavecore.model.settings import TimeLLMSettings
 from wavecore.prompt.tokens import Prompt, Prompter, padding_id
 from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
-
-
-@dataclass(frozen=True)
-class TimeLLMSettings:
-    """How the model is built.
-
-    Attributes:
-        backbone: the language model: `minilm`, a folder (`/models/x`, `./x`), or a name on the hub (`gpt2`,
-            `Qwen/Qwen2.5-3B`).
-        llm: `pretrained`; `random`: the same architecture with random frozen weights; `none`: tokens go straight to the
-            head, and there is no prompt. The word embeddings are in all three what prototypes are made of (random ones
-            in `random`).
-        llm_layers: how many of the language model's layers are used, from the first on.
-        d_model: width of a patch embedding.
-        d_ff: width E of a reprogramming head, and how many features of a hidden state the forecast is made from.
-        heads: of reprogramming.
-        prototypes: S.
-        dropout: on patch embeddings, attention weights and forecast.
-        attention_mask: padding between prompt and patches is neither attended to nor counted as a position. Without it
-            (as in the reference) a forecast depends on which other windows share its batch.
-        frozen_mode: `eval`: no dropout inside the frozen model; it costs half of the training forward and is noise in
-            weights that cannot learn from it. `train`: as in the reference, which leaves it on while training.
-        attention_outputs: have the frozen model return all attention weights and hidden states, as the reference does
-            without using them; fused attention is then impossible. Forecasts are the same.
-        prompt: see PromptSettings.
-    """
-
-    backbone: str = "minilm"
-    llm: Literal["pretrained", "random", "none"] = "pretrained"
-    llm_layers: int = 6
-    d_model: int = 32
-    d_ff: int = 128
-    heads: int = 8
-    prototypes: int = 1000
-    dropout: float = 0.1
-    attention_mask: bool = True
-    frozen_mode: Literal["eval", "train"] = "eval"
-    attention_outputs: bool = False
-    prompt: PromptSettings = field(default_factory=PromptSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("llm_layers", "d_model", "d_ff", "heads", "prototypes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: must be 1 or more")
-        if not 0 <= self.dropout < 1:
-            raise ValueError("dropout: must be 0 or more and below 1")
 
 
 class Trace(NamedTuple):
@@ -80,30 +44,30 @@ class Trace(NamedTuple):
 
     Attributes:
         patch_embedding: [M, L, d_model].
-        reprogrammed: [M, L, D].
-        hidden: [M, P+L, D]; without a language model the reprogrammed tokens.
+        reprogrammed: [M, K, D]; K is L but for a token budget.
+        hidden: last hidden states, [M, K, D] behind a cached prompt, [M, P+L, D] computed plainly; without a language
+            model the reprogrammed tokens.
         forecast: [B, H, N].
+        groups: which patches were read in place of which; None where all were read for themselves.
     """
 
     patch_embedding: Tensor
     reprogrammed: Tensor
     hidden: Tensor
     forecast: Tensor
+    groups: Groups | None = None
 
 
-class _State(NamedTuple):
-    """What changes whenever one of some weights does: in place, replaced, moved or cast; and the autocast in force.
+class Use(NamedTuple):
+    """How much of what there is to read one pass reads.
 
-    It holds the weights themselves, so that no other tensor can come to lie where one of them lay.
+    Attributes:
+        tokens: K of the L patches.
+        told: [layers, P] bool, which prompt tokens each layer sees; None: all.
     """
 
-    weights: tuple[Tensor, ...]
-    marks: tuple[tuple[object, ...], ...]
-    mixed: torch.dtype | None
-
-    def same(self, other: _State) -> bool:
-        alike = all(a is b for a, b in zip(self.weights, other.weights, strict=True))
-        return alike and self.marks == other.marks and self.mixed == other.mixed
+    tokens: int
+    told: Tensor | None = None
 
 
 class TimeLLM(nn.Module):
@@ -140,7 +104,7 @@ class TimeLLM(nn.Module):
                 f"set d_ff to {width} or less",
             )
         self.settings = settings
-        self.window, self.patch = window, patch
+        self.patch = patch
         self.patches = patch_count(window, *patch)
         self.padding, self.padding_side = 0, "right"
         if prompter is not None and backbone is not None:
@@ -151,16 +115,36 @@ class TimeLLM(nn.Module):
                 self.padding_side = prompter.tokenizer.padding_side
             prompter.check_ids(vocabulary, self.padding)
         self.patch_embedding = PatchEmbedding(patch[0], settings.d_model, settings.dropout)
-        self.mapping = Mapping(vocabulary, settings.prototypes)
-        self.reprogramming = Reprogramming(settings.d_model, settings.d_ff, settings.heads, width, settings.dropout)
+        self.mapping: Mapping | WordPrototypes
+        if settings.prototype_source == "mapping":
+            self.mapping = Mapping(vocabulary, settings.prototypes)
+        else:
+            self.mapping = WordPrototypes(words, settings.prototypes)
+        self.reprogramming = Reprogramming(
+            settings.d_model,
+            settings.d_ff,
+            settings.heads,
+            width,
+            settings.dropout,
+            settings.dropout_on,
+            settings.query_std,
+            float(words.detach().float().square().mean().sqrt()) if settings.token_norm else 0.0,
+        )
         self.head = Head(settings.d_ff, self.patches, horizon, settings.dropout)
         self.backbone = backbone
         # Without a language model its words are still what prototypes are made of.
         self.own_words = None if backbone is not None else nn.Parameter(words.detach(), requires_grad=False)
         self.prompter = prompter
+        self.budget: TokenBudget | None = None
+        if settings.budget.enabled and backbone is not None:
+            longest = prompter.longest if prompter is not None else backbone.positions - self.patches
+            self.budget = TokenBudget(
+                settings.budget, self.patches, settings.d_model, settings.d_ff, backbone.layers, longest
+            )
         # Hash of the language model's config and tokenizer, where it comes from a folder; goes into the manifest.
         self.identity: str | None = None
-        self._constants: tuple[_State, tuple[Tensor, Tensor]] | None = None
+        self._keys_values: Kept[tuple[Tensor, Tensor]] = Kept()
+        self._fixed: Kept[Prefix] = Kept()
 
     @property
     def words(self) -> Tensor:
@@ -180,27 +164,21 @@ class TimeLLM(nn.Module):
         even a write through `.data`, which torch itself does not count, lasts no longer than a pass.
         """
         if self.training or torch.is_grad_enabled():
-            self._constants = None
+            self._keys_values.drop()
             return self.reprogramming.keys_values(self.prototypes())
-        state = self._weights_state()
-        if self._constants is None or not state.same(self._constants[0]):
-            self._constants = (state, self.reprogramming.keys_values(self.prototypes()))
-        return self._constants[1]
-
-    def _weights_state(self) -> _State:
         weights = (
             self.words,
             *self.mapping.parameters(),
             *self.reprogramming.key.parameters(),
             *self.reprogramming.value.parameters(),
         )
-        kind = weights[0].device.type
-        mixed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        return _State(weights, tuple((w.data_ptr(), w._version, w.dtype) for w in weights), mixed)
+        return self._keys_values.get(weights, lambda: self.reprogramming.keys_values(self.prototypes()))
 
     def train(self, mode: bool = True) -> TimeLLM:
-        """Also drops the kept keys and values."""
-        self._constants = None
+        """Also drops the kept keys and values of the prototypes; `eval()` those of the prompt too."""
+        self._keys_values.drop()
+        if not mode:
+            self._fixed.drop()
         return super().train(mode)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -209,7 +187,53 @@ class TimeLLM(nn.Module):
         Raises:
             DataError: a value of a window is not finite.
         """
+        if self.budget is not None and self.settings.budget.per_window and not self.training:
+            return self._by_need(batch.x)
         return self.trace(batch.x).forecast
+
+    def _by_need(self, x: Tensor) -> Tensor:
+        """Forecasts where each series is read with as many tokens as it needs: those of a size together."""
+        assert self.budget is not None
+        series, mean, std = self.normalized(x)
+        need, told = self.needed(x), self.use().told
+        ahead = series.new_empty((len(series), self.head.linear.out_features))
+        for size in need.unique().tolist():
+            rows = (need == size).nonzero()[:, 0]
+            ahead[rows] = self._trace(series[rows], None, Use(size, told)).forecast
+        return instance_denormalize(ahead.view(x.shape[0], x.shape[2], -1).transpose(1, 2), mean, std, axis=1)
+
+    def needed(self, x: Tensor) -> Tensor:
+        """How many tokens each series of the windows x [B, T, N] is read with, [M] int64."""
+        series, _, _ = self.normalized(x)
+        if self.budget is None or not self.settings.budget.per_window:
+            tokens = self.patches if self.budget is None else int(self.budget.tokens)
+            return torch.full((len(series),), tokens, device=x.device)
+        return self.budget.needed(patches(series, *self.patch))
+
+    def evidence(self, x: Tensor, count: int) -> Tensor:
+        """Evidence of the first `count` tokens kept of each series, in the order of choice, falling: [M, count]."""
+        series, _, _ = self.normalized(x)
+        found = group(spectra(patches(series, *self.patch), self.settings.budget), count)
+        return found.evidence.gather(1, found.order.argsort(dim=-1))
+
+    def influence(self, x: Tensor) -> Tensor:
+        """How much each layer's patches attend to each prompt token, [layers, P]: mean over series, patches and heads;
+        P is the longest prompt among these windows x [B, T, N].
+
+        Raises:
+            SettingsError: the prompt is not computed apart from the patches (`computation: plain`), or there is none.
+        """
+        if self.backbone is None or self.settings.computation == "plain":
+            raise SettingsError("influence: needs a language model and `computation: cached`", "choose another stage")
+        series, _, _ = self.normalized(x)
+        tokens = self.reprogramming(self.patch_embedding(patches(series, *self.patch)), *self.keys_values())
+        prefix = self.prefix(series)
+        reading = Reading(prefix, weights=[])
+        positions = prefix.length[:, None] + torch.arange(self.patches, device=x.device)
+        self.backbone.read(tokens, positions.expand(len(tokens), -1), reading)
+        assert reading.weights is not None
+        width = prefix.keys[0].shape[2]
+        return torch.stack([w[..., :width].float().mean(dim=(0, 1, 2)) for w in reading.weights])
 
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Windows as single series, window first: [B, T, N] → [M, T], their mean and deviation [B, N] (R1).
@@ -235,72 +259,154 @@ class TimeLLM(nn.Module):
         series, _, _ = self.normalized(x)
         return self.prompter.prompts(series.detach().float().cpu().numpy())
 
-    def trace(self, x: Tensor, prompt_ids: Tensor | None = None) -> Trace:
+    def trace(self, x: Tensor, prompt_ids: Tensor | None = None, use: Use | None = None) -> Trace:
         """A forward pass with every step of it.
 
         Args:
             x: [B, T, N].
             prompt_ids: [M, P] to use in place of the windows' own prompts, without padding.
+            use: how much is read; by default what the budget says, or all.
         """
         series, mean, std = self.normalized(x)
-        embedded = self.patch_embedding(patches(series, *self.patch))
-        reprogrammed = self.reprogramming(embedded, *self.keys_values())
-        hidden = self._read(series, reprogrammed, prompt_ids)
-        ahead = self.head(hidden[:, -self.patches :]).view(x.shape[0], x.shape[2], -1).transpose(1, 2)
-        forecast = instance_denormalize(ahead, mean, std, axis=1)
-        return Trace(embedded, reprogrammed, hidden, forecast)
+        trace = self._trace(series, prompt_ids, use or self.use())
+        ahead = trace.forecast.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
+        return trace._replace(forecast=instance_denormalize(ahead, mean, std, axis=1))
 
-    def _read(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None) -> Tensor:
-        """Prompt and tokens through the frozen layers: [M, T], [M, L, D] → [M, P+L, D]."""
+    def _trace(self, series: Tensor, prompt_ids: Tensor | None, use: Use) -> Trace:
+        """As `trace`, of normalized series [M, T]; the forecast [M, H] is normalized too."""
+        cut = patches(series, *self.patch)
+        embedded = self.patch_embedding(cut)
+        reduced = Reduced(embedded, None, None)
+        if self.budget is not None:
+            reduced = self.budget.reduce(cut, embedded, use.tokens)
+        reprogrammed = self.reprogramming(reduced.embedded, *self.keys_values())
+        hidden = self._read(series, reprogrammed, reduced, prompt_ids, use)
+        with torch.autocast(series.device.type, enabled=False):
+            read = hidden[:, -reprogrammed.shape[1] :, : self.head.features].float()
+            ahead = self.head(read if self.budget is None else self.budget.restore(read, reduced))
+        return Trace(embedded, reprogrammed, hidden, ahead, reduced.groups)
+
+    def use(self) -> Use:
+        """What a pass reads: all without a budget; in training a size drawn for the step; else what was chosen."""
+        if self.budget is None:
+            return Use(self.patches)
+        if self.training:
+            tokens, depth = self.budget.drawn()
+            told = torch.zeros_like(self.budget.told)
+            told[:depth] = True
+            return Use(tokens, None if bool(told.all()) else told)
+        told = self.budget.told
+        return Use(int(self.budget.tokens), None if bool(told.all()) else told)
+
+    def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, prompt_ids: Tensor | None, use: Use) -> Tensor:
+        """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
         if self.backbone is None:
             return tokens
-        mask = None
-        if prompt_ids is None:
-            prompt_ids, mask = self._ids(series)
-        if prompt_ids.shape[1] + self.patches > self.backbone.positions:
+        if prompt_ids is not None and prompt_ids.shape[1] + self.patches > self.backbone.positions:
             _check_positions(prompt_ids.shape[1], self.patches, self.backbone.positions, self.settings)
-        told = self.backbone.transformer.get_input_embeddings()(prompt_ids)
-        if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(len(mask), self.patches)], dim=1)
-        found: Tensor = self.backbone(torch.cat([told, tokens.to(told.dtype)], dim=1), mask)
+        if self.settings.computation == "plain":
+            return self._plain(series, tokens, prompt_ids)
+        prefix = self.prefix(series, use.told) if prompt_ids is None else self.backbone.prefix(prompt_ids)
+        at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
+        positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
+        return self.backbone.read(tokens, positions, Reading(prefix))
+
+    def prefix(self, series: Tensor, told: Tensor | None = None) -> Prefix:
+        """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts
+        about each window behind them; with `told` [layers, P] only of those that a layer sees."""
+        assert self.backbone is not None
+        backbone, prompter = self.backbone, self._need_prompter()
+        device, same = series.device, len(prompter.fixed_ids)
+        fixed = self._fixed.get(
+            backbone.parameters(),
+            lambda: backbone.prefix(torch.tensor([prompter.fixed_ids], device=device)),
+            prompter.fixed_ids,
+        )
+        rows = [row[same:] for row in self._rows(series)]
+        width = max(map(len, rows))
+        whole = fixed
+        if width:
+            # Facts that no deeper layer sees need not be computed there.
+            layers = None if told is None else max(1, int(told[:, same : same + width].any(dim=1).sum()))
+            ids, mask = _padded(rows, 0, "right")
+            seen = mask.to(device) if not mask.all() else None
+            whole = fixed.before(backbone.prefix(ids.to(device), seen, fixed, layers))
+        return whole if told is None else whole.chosen(told)
+
+    def _plain(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None) -> Tensor:
+        """Prompt and tokens in one pass: [M, T], [M, L, D] → [M, P+L, D]."""
+        assert self.backbone is not None
+        mask, fixed = None, 0
+        if prompt_ids is None:
+            rows = self._rows(series)
+            prompt_ids, mask = _padded(rows, self.padding, self.padding_side)
+            prompt_ids, mask = prompt_ids.to(series.device), mask.to(series.device)
+            fixed = len(self._need_prompter().fixed_ids)
+        told = self.backbone.embedded(prompt_ids)
+        if not self.settings.attention_mask or mask is None or mask.all():
+            seen = None
+        else:
+            seen = torch.cat([mask, mask.new_ones(len(mask), self.patches)], dim=1)
+        blocks = None
+        if self.settings.prompt_attention == "prefix":
+            sizes = torch.tensor([fixed, told.shape[1] - fixed, tokens.shape[1]])
+            blocks = torch.arange(3).repeat_interleave(sizes).to(series.device)
+        found: Tensor = self.backbone(torch.cat([told, tokens.to(told.dtype)], dim=1), seen, blocks)
         return found
 
-    def _ids(self, series: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Token ids [M, P] of the windows' prompts, padded, and the mask [M, P] where it is needed."""
+    def _rows(self, series: Tensor) -> list[list[int]]:
+        """The token ids of the windows' prompts."""
+        prompter = self._need_prompter()
+        return [p.ids for p in prompter.prompts(series.detach().float().cpu().numpy())]
+
+    def _need_prompter(self) -> Prompter:
         if self.prompter is None:
             raise SettingsError("the model was built without a tokenizer", "give it the prompts' token ids")
-        rows = [p.ids for p in self.prompter.prompts(series.detach().float().cpu().numpy())]
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = torch.full((len(rows), int(lengths.max())), self.padding)
-        for i, row in enumerate(rows):
-            at = ids.shape[1] - len(row) if self.padding_side == "left" else 0
-            ids[i, at : at + len(row)] = torch.tensor(row)
-        masked = self.settings.attention_mask and bool((lengths < ids.shape[1]).any())
-        mask = torch.arange(ids.shape[1]) < lengths[:, None] if masked else None
-        device = series.device
-        return ids.to(device), mask.to(device) if mask is not None else None
+        return self.prompter
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
-        """The trainable parts, at the same speed."""
+        """The trainable parts; prototypes that are weights of their own have a speed of their own."""
+        mapped = isinstance(self.mapping, Mapping)
+        prototypes = ParameterGroup(
+            "mapping" if mapped else "prototypes",
+            tuple(self.mapping.parameters()),
+            1.0 if mapped else self.settings.prototype_rate,
+        )
+        learned = tuple(self.budget.parameters()) if self.budget is not None else ()
         return (
             ParameterGroup("patch embedding", tuple(self.patch_embedding.parameters())),
-            ParameterGroup("mapping", tuple(self.mapping.parameters())),
+            prototypes,
             ParameterGroup("reprogramming", tuple(self.reprogramming.parameters())),
             ParameterGroup("head", tuple(self.head.parameters())),
+            *([ParameterGroup("token budget", learned)] if learned else []),
         )
 
     def weight_parts(self) -> tuple[Part, ...]:
         """Trainable and frozen weights, part by part (R12)."""
         found = [
             part("patch embedding", self.patch_embedding),
-            part("mapping of words to prototypes", self.mapping),
+            part("mapping of words to prototypes" if isinstance(self.mapping, Mapping) else "prototypes", self.mapping),
             part("reprogramming", self.reprogramming),
             Part("word embeddings", 0, self.words.numel()),
         ]
         if self.backbone is not None:
             frozen = part("", self.backbone).frozen
             found.append(Part("language model without its words", 0, frozen - self.words.numel()))
+        if self.budget is not None:
+            found.append(part("token budget", self.budget))
         return (*found, part("head", self.head))
+
+
+def _padded(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:
+    """Token ids of different lengths as [M, P], and [M, P] bool, True where they are no padding."""
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), padding)
+    mask = torch.zeros(ids.shape, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        at = ids.shape[1] - len(row) if side == "left" else 0
+        ids[i, at : at + len(row)] = torch.tensor(row)
+        mask[i, at : at + len(row)] = True
+    return ids, mask
 
 
 def _check_positions(prompt: int, tokens: int, positions: int, settings: TimeLLMSettings) -> None:

@@ -11,7 +11,8 @@ class PromptSettings:
     """How the prompt of a window is made.
 
     Attributes:
-        statistics: `time` (extremes, median, trend, lags), `wavelet` (scales, entropy, bursts), or `both`.
+        statistics: `time` (extremes, median, trend, lags), `wavelet` (scales, entropy, bursts), `both`, or `none`:
+            description and task alone, the same for every window.
         lags: `peaks`: local peaks of the autocorrelation between 1 and T/2. `circular`: the largest values of the
             circular autocorrelation, as in the reference: lag 0 always stands first and the others come in mirrored
             pairs (k, T-k), so they say next to nothing.
@@ -26,7 +27,7 @@ class PromptSettings:
         band_share: a band below this share of the energy is not told.
     """
 
-    statistics: Literal["time", "wavelet", "both"] = "time"
+    statistics: Literal["time", "wavelet", "both", "none"] = "time"
     lags: Literal["peaks", "circular"] = "peaks"
     digits: int = 3
     flat: bool = True

@@ -21,7 +21,7 @@ class Prompt(NamedTuple):
 
     Attributes:
         text: what is said, after the budget.
-        ids: [P] token ids, special tokens included.
+        ids: [P] token ids, special tokens included; the first of them are the prompter's `fixed_ids`.
         left_out: facts that found no room.
     """
 
@@ -44,7 +44,7 @@ class Prompter:
     """
 
     def __init__(self, tokenizer: Any, subject: Subject, settings: PromptSettings) -> None:
-        if settings.statistics != "time":
+        if settings.statistics in ("wavelet", "both"):
             features = subject.features
             check(features.wavelet, features.mode, features.levels, subject.window)
         self.tokenizer = tokenizer
@@ -52,15 +52,28 @@ class Prompter:
         self.settings = settings
         self.fixed = fixed_text(subject, settings)
         taken = self._count(self.fixed)
-        if settings.tokens and settings.tokens - taken < LEAST_ROOM:
+        room = 0 if settings.statistics == "none" else LEAST_ROOM
+        if settings.tokens and settings.tokens - taken < room:
             raise SettingsError(
                 f"prompt.tokens: {settings.tokens}, but description and task take {taken} and the facts need "
-                f"{LEAST_ROOM} or more",
-                f"give the dataset's YAML a short `prompt`, or set prompt.tokens to {taken + LEAST_ROOM} or more",
+                f"{room} or more",
+                f"give the dataset's YAML a short `prompt`, or set prompt.tokens to {taken + room} or more",
             )
+        self.fixed_ids = self._fixed_ids()
 
     def _count(self, text: str) -> int:
         return len(self.tokenizer([text])["input_ids"][0])
+
+    def _fixed_ids(self) -> tuple[int, ...]:
+        """The token ids that every prompt begins with, whatever it tells about its window."""
+        if self.settings.statistics == "none":
+            return tuple(self.tokenizer([self.fixed])["input_ids"][0])
+        begins = ("", " Window: minimum -1", " Window: main period 2 hours", " Window: no movement")
+        told = self.tokenizer([self.fixed + begin for begin in begins])["input_ids"]
+        same = 0
+        while same < min(map(len, told)) and len({ids[same] for ids in told}) == 1:
+            same += 1
+        return tuple(told[0][:same])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Prompter:
         """Nothing in it ever changes, so a copied model shares it."""
@@ -69,6 +82,8 @@ class Prompter:
     @property
     def longest(self) -> int:
         """The most tokens that a prompt can take: the budget, or without one what the longest facts come to."""
+        if self.settings.statistics == "none":
+            return len(self.fixed_ids)
         return self.settings.tokens or self._count(self.fixed + self._longest_facts()) + LEAST_ROOM
 
     def _longest_facts(self) -> str:
@@ -76,7 +91,7 @@ class Prompter:
         number, step = "-0.00012345678901234567", f" {self.subject.window - 1}"
         text = f" Window: minimum {number}, maximum {number}, median {number}, trend downward, repeats after"
         text += step * self.subject.features.lags + " steps"
-        if self.settings.statistics != "time":
+        if self.settings.statistics in ("wavelet", "both"):
             text += ", main period 12345 minutes, energy" + " 99% at 10240-20480 (14482)," * self.settings.bands
             text += f" entropy 0.99, bursts at steps{step * BURST_MARKS}"
         return text
@@ -98,6 +113,8 @@ class Prompter:
 
     def prompts(self, x: np.ndarray) -> list[Prompt]:
         """The prompts of instance-normalized windows x [M, T]."""
+        if self.settings.statistics == "none":
+            return [Prompt(self.fixed, list(self.fixed_ids), ())] * len(x)
         told = facts(x, self.subject, self.settings)
         kept = [len(window) for window in told]
         found: list[list[int]] = [[] for _ in told]

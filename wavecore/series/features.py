@@ -1,4 +1,4 @@
-"""Tables about every window of a series, streamed: no table and no set of windows is ever in memory at once.
+"""Tables about every window of a series, streamed: no table, no set of windows and no second series is ever in memory.
 
 A window is named by its start row s in 0 … n - T, all of them: the last one's target lies in the future. Rows of each
 table go by window, then by channel. Chunks are as large as `memory_mb` allows, the same for every table, and never
@@ -99,19 +99,20 @@ def _chunks(
     arrays: SeriesArrays, scaler: Scaler, window: int, settings: FeatureSettings, starts: np.ndarray
 ) -> Iterator[WindowChunk]:
     channels = len(arrays.channels)
-    # Channel by channel in memory, so that each window is one contiguous stretch.
-    series = np.ascontiguousarray(scaler.transform(arrays.values).T)
-    view = np.lib.stride_tricks.sliding_window_view(series, window, axis=-1)
-    seen = np.zeros((channels, arrays.rows + 1), dtype=np.int64)
-    np.cumsum(arrays.observed.T, axis=-1, out=seen[:, 1:])
+    # Of the series nothing is copied but the windows of one chunk, which are scaled there: overlapping ones several
+    # times, which is little beside what is computed of them.
+    values, observed = (
+        np.lib.stride_tricks.sliding_window_view(table, window, axis=0) for table in (arrays.values, arrays.observed)
+    )
     rows = max(1, int(settings.memory_mb * 2**20) // (ARRAYS_PER_ROW * 8 * window))
     if rows > channels:
         rows -= rows % channels
     for begin in range(0, starts.size * channels, rows):
         pair = np.arange(begin, min(begin + rows, starts.size * channels))
         start, channel = starts[pair // channels], pair % channels
-        share = (seen[channel, start + window] - seen[channel, start]) / window
-        yield WindowChunk(start, channel.astype(np.int32), view[channel, start], share, settings.lags)
+        own = Scaler(scaler.center[channel, None], scaler.scale[channel, None])
+        share = np.count_nonzero(observed[start, channel], axis=-1) / window
+        yield WindowChunk(start, channel.astype(np.int32), own.transform(values[start, channel]), share, settings.lags)
 
 
 def window_statistics(

@@ -1,0 +1,69 @@
+"""Pictures of a token budget: which patches are read and why, and whether its premises hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from assets.drawing import Drawing, finished, legend, literal, panels, shades, style
+
+
+def kept_tokens(seen: Mapping[str, Any]) -> Drawing:
+    """Which patches of one window the language model reads, and which stand for which: the window with the patches read
+    shaded by their evidence, below it every patch in the colour of the one that stands for it.
+
+    Args:
+        seen: `inside.json` of an evaluation with a token budget.
+    """
+    budget, (length, stride) = seen["budget"], seen["patch"]
+    series, kept, owner = (np.asarray(budget[key]) for key in ("series", "kept", "owner"))
+    evidence = [value for value in budget["evidence"] if value is not None]
+    most = max(evidence, default=1.0) or 1.0
+    groups = shades(len(kept))
+    with style():
+        figure, (top, below) = panels(2, 1, width=6.4, height=2.9)
+        top.plot(series, linewidth=0.9, color="black")
+        for place, value in zip(kept, budget["evidence"], strict=True):
+            strength = 1.0 if value is None else 0.15 + 0.85 * value / most
+            top.axvspan(place * stride, min(place * stride + length, len(series)), alpha=0.45 * strength, linewidth=0)
+        top.set_ylabel("normalized value")
+        at = {int(place): i for i, place in enumerate(kept)}
+        for patch, of in enumerate(owner):
+            below.bar(patch * stride, 1.0, width=stride, align="edge", color=groups[at[int(of)]], edgecolor="none")
+            if int(of) == patch:
+                below.plot(patch * stride + stride / 2, 0.5, marker="o", markersize=3, color="black")
+        below.set_yticks([])
+        below.set_ylabel("read as")
+        below.set_xlabel(f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})")
+        for axis in (top, below):
+            axis.set_xlim(0, len(series))
+            axis.grid(False)
+        return finished(figure)
+
+
+def premises(found: Mapping[str, Any], title: str) -> Drawing:
+    """What `wavecore.premises` measured: how unevenly patches contribute, how evidence falls from patch to patch, where
+    the patches' attention goes by layer, and what it costs to take the prompt away from a layer on."""
+    share = 100 * np.asarray(found["contribution"])
+    evidence = np.asarray(found["evidence"])
+    told = 100 * np.asarray(found["influence"])
+    depths = [row["depth"] for row in found["cut"]]
+    with style():
+        figure, (one, two, three, four) = panels(2, 2, width=7.2, height=4.6)
+        one.plot(np.arange(1, len(share) + 1), share, color="black", label="measured")
+        one.plot([0, len(share)], [0, 100], color="grey", linewidth=0.8, linestyle="--", label="all alike")
+        one.set(xlabel="patches, most first", ylabel="spectrum held, %")
+        one.legend(fontsize="small")
+        two.plot(np.arange(2, len(evidence) + 2), evidence, color="black")
+        two.set(xlabel="patches kept", ylabel="evidence of the next one", ylim=(0, None))
+        at = np.arange(1, len(told) + 1)
+        three.bar(at, told[:, 0], label="description, task", color=shades(3)[0])
+        three.bar(at, told[:, 1], bottom=told[:, 0], label="facts of the window", color=shades(3)[2])
+        three.set(xlabel="layer", ylabel="attention to the prompt, %")
+        legend(figure, three, columns=2)
+        four.plot(depths, [100 * row["change"] for row in found["cut"]], marker="o", color="black")
+        four.set(xlabel="layers that see the prompt", ylabel="forecast changed, % of its spread", ylim=(0, None))
+        figure.suptitle(literal(title))
+        return finished(figure)

@@ -1,0 +1,360 @@
+"""The token budget: what is kept, why, and that nothing else changes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from language import FAMILIES, batch_of, made, window_data
+
+from wavecore.config import TrainSettings
+from wavecore.errors import SettingsError
+from wavecore.learn import calibrate as calibration
+from wavecore.learn.calibrate import calibrate
+from wavecore.learn.checkpoint import load_model, save_model, trainable
+from wavecore.learn.forecast import predict
+from wavecore.learn.loop import train
+from wavecore.learn.manifest import manifest
+from wavecore.model.budget import (
+    BudgetSettings,
+    TokenBudget,
+    changing,
+    contribution,
+    falling,
+    group,
+    sizes,
+    spectra,
+)
+from wavecore.model.layers import patches
+from wavecore.model.time_llm import TimeLLM, Use
+from wavecore.series.splits import Borders
+from wavecore.series.windows import Batch
+
+BORDERS = Borders(train=(0, 200), select=(200, 260), decide=(260, 330), test=(330, 400))
+SHARES = {"budget": {"shares": [0.25, 0.5], "windows": 3}}
+TRAIN = TrainSettings(steps=2, batch_windows=2, eval_every=2, eval_windows=3, threads=1)
+
+
+def budgeted(folder: Path, stage: str = "budget", **more: Any) -> TimeLLM:
+    own = {**SHARES["budget"], **more.pop("budget", {})}
+    return made(stage, folder, budget=own, **more)
+
+
+# --- which tokens stay ------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 12), st.data())
+def test_groups_equal_a_plain_search(seed: int, total: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, total))
+    # Whole numbers, so that there are equal distances too.
+    features = torch.tensor(np.random.default_rng(seed).integers(0, 3, size=(2, total, 3)), dtype=torch.float32)
+    found = group(features, count)
+    for m in range(2):
+        points = features[m].double().numpy()
+        kept, evidence = [total - 1], [np.inf]
+        while len(kept) < count:
+            best, most = -1, -1.0
+            for i in range(total - 1, -1, -1):
+                nearest = min(np.linalg.norm(points[i] - points[k]) for k in kept)
+                if i not in kept and nearest > most + 1e-9:
+                    best, most = i, nearest
+            kept.append(best)
+            evidence.append(most)
+        assert found.kept[m].tolist() == sorted(kept)
+        np.testing.assert_allclose(found.evidence[m].numpy()[found.order[m].argsort()], evidence, rtol=1e-6)
+        for i in range(total):
+            distances = [np.linalg.norm(points[i] - points[k]) for k in sorted(kept)]
+            mine = int(found.owner[m, i])
+            np.testing.assert_allclose(distances[mine], min(distances), atol=1e-6)
+            np.testing.assert_allclose(found.away[m, i], distances[mine], atol=1e-6)
+            if i in kept:
+                assert sorted(kept)[mine] == i
+
+
+def test_evidence_falls_from_token_to_token() -> None:
+    features = torch.randn((3, 20, 4), generator=torch.Generator().manual_seed(0))
+    found = group(features, 12)
+    turn = found.evidence.gather(1, found.order.argsort(dim=-1))
+    assert bool((turn[:, 1:] <= turn[:, :-1]).all())
+
+
+def test_repeated_patterns_are_merged_and_an_event_is_kept() -> None:
+    """A daily cycle repeats itself every three patches of stride 8; one burst does not."""
+    t = torch.arange(512, dtype=torch.float32)
+    x = torch.sin(2 * torch.pi * t / 24)[None]
+    x[0, 200:204] += torch.tensor([3.0, -3.0, 3.0, -3.0])
+    cut = patches(x, 16, 8)
+    for kind in ("fourier", "wavelet", "auto"):
+        found = group(spectra(cut, BudgetSettings(spectrum=kind)), 6)
+        assert {24, 25} & set(found.kept[0].tolist()), "a patch with the burst"
+        usual = found.owner[0, [1, 4, 7, 10, 40, 43]]
+        assert len(set(usual.tolist())) == 1, "the same hour of other days"
+    share = contribution(cut, BudgetSettings())[0]
+    assert float(share.sum()) == pytest.approx(1.0, abs=1e-5)
+    assert int(share.argmax()) in (24, 25)
+
+
+def test_a_window_whose_spectrum_changes_is_seen_locally() -> None:
+    t = torch.arange(256, dtype=torch.float32)
+    steady = torch.sin(2 * torch.pi * t / 8)
+    turned = torch.where(t < 128, steady, torch.sin(2 * torch.pi * t / 3))
+    cut = patches(torch.stack([steady, turned]), 16, 8)
+    change = changing(cut)
+    assert float(change[0]) < 0.1 < 0.5 < float(change[1])
+    auto = spectra(cut, BudgetSettings(spectrum="auto"))
+    fourier, wavelet = (spectra(cut, BudgetSettings(spectrum=kind)) for kind in ("fourier", "wavelet"))
+    torch.testing.assert_close(auto[0, :, : fourier.shape[-1]], fourier[0])
+    torch.testing.assert_close(auto[1, :, : wavelet.shape[-1]], wavelet[1])
+
+
+@pytest.mark.parametrize("length", [16, 7, 3])
+def test_whitening_counts_rare_frequencies_more(length: int) -> None:
+    """Bases are orthonormal, so before whitening distances are the patches' own; a constant window is defined."""
+    cut = torch.randn((2, 9, length), generator=torch.Generator().manual_seed(0))
+    cut[1] = 0.0
+    for kind in ("fourier", "wavelet"):
+        found = spectra(cut, BudgetSettings(spectrum=kind))
+        assert found.isfinite().all()
+        assert float(found[1].abs().max()) == 0.0
+    assert contribution(cut, BudgetSettings())[1].tolist() == pytest.approx([1 / 9] * 9)
+    assert group(spectra(cut, BudgetSettings()), 3).kept[1].tolist() == [6, 7, 8]
+
+
+# --- the model with a budget ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_everything_read_it_is_base(family: str, folders: dict[str, Path]) -> None:
+    base, model, batch = made("base", folders[family]), budgeted(folders[family]), batch_of(3)
+    np.testing.assert_array_equal(predict(model, batch), predict(base, batch))
+
+
+@pytest.mark.parametrize("stage", ["budget", "budget.drop", "budget.no_return"])
+def test_kept_tokens_stand_at_their_own_places(stage: str, folders: dict[str, Path]) -> None:
+    model, batch = budgeted(folders["llama"], stage).eval(), batch_of(2)
+    with torch.no_grad():
+        trace = model.trace(batch.x, use=Use(4))
+        assert trace.groups is not None
+        assert trace.reprogrammed.shape[1] == trace.hidden.shape[1] == 4
+        series, _, _ = model.normalized(batch.x)
+        embedded = model.patch_embedding(patches(series, *model.patch))
+        reduced = model.budget.reduce(patches(series, *model.patch), embedded, 4)  # type: ignore[union-attr]
+        for m in range(len(series)):
+            for k in range(4):
+                members = (trace.groups.owner[m] == k).nonzero()[:, 0]
+                mean = embedded[m, members].mean(0)
+                alone = embedded[m, trace.groups.kept[m, k]]
+                wanted = alone if stage == "budget.drop" else mean
+                torch.testing.assert_close(reduced.embedded[m, k], wanted)
+        restored = model.budget.restore(trace.hidden[..., :8], reduced)  # type: ignore[union-attr]
+    # The way back begins as nothing, so a patch's features are those of its group.
+    torch.testing.assert_close(
+        restored, trace.hidden[..., :8].gather(1, trace.groups.owner[..., None].expand(-1, -1, restored.shape[-1]))
+    )
+
+
+@pytest.mark.parametrize("stage", ["budget", "budget.per_window"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folders: dict[str, Path]) -> None:
+    model, batch = budgeted(folders[family], stage), batch_of(6)
+    budget = model.budget
+    assert budget is not None
+    budget.tokens.fill_(4)
+    budget.told[1:, 20:] = False
+    if stage == "budget.per_window":
+        evidence = model.evidence(batch.x, 4)
+        budget.threshold.fill_(float(evidence[:, 2].median()))
+        assert len(model.needed(batch.x).unique()) > 1, "windows of one need would prove nothing"
+    whole = predict(model, batch)
+    for i in range(6):
+        alone = predict(model, Batch(*(part[i : i + 1] for part in batch)))
+        np.testing.assert_allclose(alone[0], whole[i], atol=3e-6)
+
+
+def test_training_steps_draw_sizes_from_their_seed(folders: dict[str, Path]) -> None:
+    model = budgeted(folders["bert"]).train()
+    budget = model.budget
+    assert budget is not None
+    torch.manual_seed(0)
+    drawn = [budget.drawn() for _ in range(300)]
+    torch.manual_seed(0)
+    assert [budget.drawn() for _ in range(300)] == drawn
+    assert {size for size, _ in drawn} == set(budget.sizes)
+    whole = sum(size == model.patches for size, _ in drawn) / 300
+    assert 0.1 < whole < 0.3
+    assert {depth for _, depth in drawn} == {1, 2}
+    assert all(depth == 2 for size, depth in drawn if size == model.patches)
+    alone = budgeted(folders["bert"], "budget.series_only").train().budget
+    assert {alone.drawn()[1] for _ in range(50)} == {2}  # type: ignore[union-attr]
+
+
+def test_fewer_tokens_keep_fewer_bytes_for_the_backward_pass(folders: dict[str, Path]) -> None:
+    model, batch = budgeted(folders["bert"], dropout=0.0), batch_of(4)
+    kept: list[int] = []
+    for tokens in (6, 4, 2):
+        seen: dict[int, int] = {}
+        alive = []
+
+        def note(t: torch.Tensor, seen: dict[int, int] = seen, alive: list[Any] = alive) -> torch.Tensor:
+            alive.append(t)
+            seen[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            model.train().trace(batch.x, use=Use(tokens))
+        own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        kept.append(sum(size for at, size in seen.items() if at not in own))
+    # Beside what does not depend on them, bytes go with the number of tokens.
+    assert kept[0] - kept[1] == pytest.approx(kept[1] - kept[2], rel=0.2)
+    assert kept[1] > kept[2]
+
+
+# --- the prompt -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 40), st.data())
+def test_prompt_tokens_never_come_back(seed: int, layers: int, total: int, data: st.DataObject) -> None:
+    depth = data.draw(st.integers(1, layers))
+    influence = torch.tensor(np.random.default_rng(seed).random((layers, total)))
+    fixed = data.draw(st.integers(0, total))
+    seen = falling(influence, depth, fixed)
+    assert bool(seen[:depth].all())
+    for layer in range(1, layers):
+        assert not bool((seen[layer] & ~seen[layer - 1]).any())
+    for layer in range(depth, layers):
+        assert not bool(seen[layer, fixed:].any())
+        assert int(seen[layer].sum()) == fixed // 4 ** (layer - depth + 1)
+        left, gone = influence[layer][seen[layer]], influence[layer][(seen[layer - 1] & ~seen[layer])[:fixed].nonzero()]
+        assert not len(left) or not len(gone) or float(left.min()) >= float(gone.max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_influence_is_the_attention_that_a_prompt_gets(family: str, folders: dict[str, Path]) -> None:
+    model, batch = budgeted(folders[family]).eval(), batch_of(3)
+    with torch.no_grad():
+        found = model.influence(batch.x)
+    longest = max(len(p.ids) for p in model.prompts(batch.x))
+    assert found.shape == (2, longest)
+    assert bool((found >= 0).all())
+    assert bool((found.sum(dim=1) < 1).all())
+    assert bool((found.sum(dim=1) > 0).all())
+
+
+# --- sizes chosen on `decide` -----------------------------------------------------------------------------------------
+
+
+def trained(folder: Path, stage: str = "budget", **more: Any) -> TimeLLM:
+    model = budgeted(folder, stage, **more)
+    train(model, window_data(), BORDERS, TRAIN, seed=0)
+    return model
+
+
+def test_one_cap_takes_the_pair_that_reads_least(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where fewer patches cost too much and the prompt is worth nothing, the prompt pays."""
+    model = trained(folders["bert"], "budget.shared", budget={"tolerance": 0.1})
+    monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches))
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    costs = [2 * row["tokens"] + 2 * row["prompt"] for row in rows[1:]]
+    assert costs == sorted(costs)
+    assert rows[-1]["chosen"]
+    assert (rows[-1]["tokens"], rows[-1]["depth"]) == (model.patches, 1)
+
+
+@pytest.mark.parametrize("stage", ["budget", "budget.series_only", "budget.per_window", "budget.shared"])
+def test_the_cheapest_within_the_tolerance_is_chosen(stage: str, folders: dict[str, Path]) -> None:
+    model = trained(folders["bert"], stage, budget={"tolerance": 0.5})
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    assert rows[0]["tokens"] == model.patches
+    assert rows[0]["within"]
+    (chosen,) = [row for row in rows if row["chosen"]]
+    assert chosen["error"] <= rows[0]["error"] * 1.5
+    assert all(row["within"] == (row["error"] <= rows[0]["error"] * 1.5) for row in rows)
+    assert chosen["tokens"] < model.patches, "half more error is allowed here"
+    cheaper = [r for r in rows if r["tokens"] < chosen["tokens"]]
+    assert not any(r["within"] and r["depth"] == 2 for r in cheaper if stage != "budget.shared")
+    assert int(model.budget.tokens) in model.budget.sizes  # type: ignore[union-attr]
+
+
+def test_a_tolerance_that_nothing_meets_keeps_everything(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = trained(folders["bert"], budget={"tolerance": 0.01})
+    monkeypatch.setattr(
+        calibration,
+        "evaluate",
+        lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches) + (not bool(m.budget.told.all())),
+    )
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    assert [row["chosen"] for row in rows] == [True] + [False] * (len(rows) - 1)
+    assert int(model.budget.tokens) == model.patches  # type: ignore[union-attr]
+    assert bool(model.budget.told.all())  # type: ignore[union-attr]
+
+
+def test_nothing_but_decide_is_looked_at(folders: dict[str, Path]) -> None:
+    """Other values after `decide` change nothing of the choice."""
+    import dataclasses
+
+    data = window_data()
+    values = data.values.clone()
+    values[BORDERS.decide[1] :] = 100.0
+    poisoned = dataclasses.replace(data, values=values)
+    model, other = trained(folders["gpt2"]), trained(folders["gpt2"])
+    assert calibrate(model, data, BORDERS, TRAIN) == calibrate(other, poisoned, BORDERS, TRAIN)
+
+
+def test_the_choice_is_saved_with_the_weights(folders: dict[str, Path], tmp_path: Path) -> None:
+    model, batch = trained(folders["bert"], budget={"tolerance": 0.9}), batch_of(2)
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    assert int(model.budget.tokens) < model.patches  # type: ignore[union-attr]
+    config = {"stage": "budget"}
+    full = manifest(
+        model, config=config, data_hash="x", rooms=["wavecore/model"], seed=0, threads=1, dtype="float32",
+        device="cpu", steps=2, best_step=2, calibration=rows,
+    )  # fmt: skip
+    save_model(tmp_path / "m", model, config, [], full)
+    loaded = load_model(tmp_path / "m", lambda _: budgeted(folders["bert"], budget={"tolerance": 0.9}))
+    assert loaded.manifest["calibration"] == rows
+    np.testing.assert_array_equal(predict(loaded.model, batch), predict(model, batch))
+    assert not any("tokens" in name for name in trainable(model))
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"tolerance": 0.0}, "tolerance: must be above 0"),
+        ({"tolerance": 1.0}, "tolerance: must be above 0 and below 1"),
+        ({"shares": ()}, "shares: each must be above 0"),
+        ({"shares": (0.0, 0.5)}, "shares: each must be above 0"),
+        ({"shares": (0.5, 0.25)}, "shares: must rise"),
+        ({"change": 2.0}, "change"),
+        ({"full": 0.0}, "full: must be above 0"),
+        ({"shared": True, "per_window": True}, "shared: not together with per_window"),
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        BudgetSettings(**wrong)
+
+
+def test_a_budget_below_one_token(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingsError, match=r"0\.1 of 8 patches is less than one token"):
+        budgeted(folders["bert"], budget={"shares": [0.1, 0.5]})
+    assert sizes(BudgetSettings(shares=(0.125, 0.2, 0.5)), 8) == (1, 4, 8)
+
+
+def test_a_budget_needs_a_language_model_that_is_read_apart(folders: dict[str, Path]) -> None:
+    with pytest.raises(SettingsError, match="budget"):
+        made("no_llm", folders["bert"], own={"budget": {"enabled": True}})
+    assert isinstance(budgeted(folders["bert"]).budget, TokenBudget)
+    assert made("base", folders["bert"]).budget is None

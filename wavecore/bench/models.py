@@ -1,0 +1,183 @@
+"""The sides of a benchmark: stages of the ladder at one geometry, on generated windows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from wavecore import stages
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
+from wavecore.learn.device import Place, accelerator, threads
+from wavecore.learn.forecast import evaluating
+from wavecore.learn.loop import gradients, optimizer_of, update
+from wavecore.model import backbone as language
+from wavecore.model.build import Geometry, build
+from wavecore.model.groups import declared
+from wavecore.model.time_llm import TimeLLM, Use
+from wavecore.series.windows import Batch
+
+CHANNELS = 7
+DESCRIPTION = (
+    "Electricity transformer in China, hourly: six loads and the oil temperature, with daily and weekly cycles."
+)
+# Hidden size, layers, heads, key heads, width of the feed-forward part, words and positions of the real models.
+GEOMETRIES: dict[str, dict[str, int]] = {
+    "gpt2": {"n_embd": 768, "n_layer": 6, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
+    "qwen2": {
+        "hidden_size": 896, "num_hidden_layers": 6, "num_attention_heads": 14, "num_key_value_heads": 2,
+        "intermediate_size": 4864, "vocab_size": 151936, "max_position_embeddings": 32768,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared.
+
+    Attributes:
+        stage: of the ladder.
+        dtype: float32 or bf16.
+        model: settings beside the stage's own.
+        tokens, depth: of a budget, where the stage has one: patches read, and layers that see the whole prompt.
+    """
+
+    stage: str
+    dtype: Literal["float32", "bf16"] = "bf16"
+    model: dict[str, Any] | None = None
+    tokens: int | None = None
+    depth: int | None = None
+
+
+@contextmanager
+def backbone_of(name: str) -> Iterator[str]:
+    """What to set `backbone` to: `minilm` itself, or a folder with random weights at another model's geometry.
+
+    The hub's models cannot be had everywhere; for the time that a step takes their numbers do not matter. Token ids
+    come from MiniLM's tokenizer, which knows fewer words than any of them.
+    """
+    if name == language.MINILM:
+        yield name
+        return
+    import transformers
+
+    own: dict[str, Any] = GEOMETRIES[name]
+    config = transformers.GPT2Config(**own) if name == "gpt2" else transformers.Qwen2Config(**own)
+    with tempfile.TemporaryDirectory() as folder:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            transformers.AutoModel.from_config(config).save_pretrained(folder)
+        from wavecore.prompt.tokens import tokenizer_of
+
+        tokenizer_of(language.find(language.MINILM).folder).save_pretrained(folder)
+        yield folder
+
+
+def geometry(window: int = 512, horizon: int = 96) -> Geometry:
+    """ETTh1's: hourly, seven channels, patches of 16 every 8."""
+    names = tuple(f"channel {i}" for i in range(CHANNELS))
+    return Geometry(window, horizon, names, 24, "1h", (16, 8), DESCRIPTION, FeatureSettings())
+
+
+def batch(series: int, window: int = 512, horizon: int = 96, seed: int = 0) -> Batch:
+    """Generated windows: daily and weekly cycles of random phase and noise. [series / 7, T, 7] or [1, T, series]."""
+    channels = CHANNELS if series % CHANNELS == 0 else series
+    draw = torch.Generator().manual_seed(seed)
+    t = torch.arange(window + horizon)[None, :, None]
+    shape = (series // channels, 1, channels)
+    phase, other = (torch.rand(shape, generator=draw) * 24 for _ in range(2))
+    x = torch.sin(2 * torch.pi * (t + phase) / 24) + 0.5 * torch.sin(2 * torch.pi * (t + 7 * other) / 168)
+    x = x + 0.3 * torch.randn(x.shape, generator=draw)
+    y = x[:, window:]
+    return Batch(x[:, :window], y, torch.ones_like(y, dtype=torch.bool), torch.arange(len(x)) + window)
+
+
+def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
+    """The side's model."""
+    chosen = merged({"backbone": backbone}, side.model or {})
+    settings = Settings(
+        pipeline=PipelineSettings(benchmarks=("bench",), stages=(side.stage,)),
+        families={"time_llm": StageOverride(model=chosen)},
+    )
+    model = cast(TimeLLM, build(stages.get(side.stage), shape, settings, "bench", seed))
+    if side.tokens is not None:
+        hold(model, side.tokens, side.depth)
+    return model
+
+
+def hold(model: TimeLLM, tokens: int, depth: int | None) -> None:
+    """Set a budget's sizes as `calibrate` would; of description and task the first tokens count as most influential."""
+    from wavecore.model.budget import falling
+
+    assert model.budget is not None
+    assert model.prompter is not None
+    layers, width = model.budget.told.shape
+    model.budget.tokens.fill_(tokens)
+    rank = torch.arange(width, 0, -1).float().expand(layers, -1)
+    model.budget.told.copy_(falling(rank, depth or layers, len(model.prompter.fixed_ids)))
+
+
+def plain_twin(model: TimeLLM, side: Side, backbone: str, shape: Geometry) -> nn.Module:
+    """The same weights and options computed in one pass over prompt and patches."""
+    settings = replace(model.settings, computation="plain", budget=replace(model.settings.budget, enabled=False))
+    from wavecore.model.frozen import Backbone
+
+    frozen = Backbone(language.pretrained(language.find(backbone), settings.llm_layers))
+    twin = TimeLLM(shape.window, shape.horizon, shape.patch, settings, frozen.words, frozen, model.prompter)
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            parameter.copy_(own[name])
+    return twin
+
+
+class Trainer:
+    """Training steps of one model, one at a call: forward, backward, Adam; each with its own seed."""
+
+    def __init__(self, model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2) -> None:
+        self.model, self.data, self.dtype, self.count = model.train(), data, dtype, count
+        self.settings = TrainSettings(threads=count)
+        self.optimizer = optimizer_of(declared(model), self.settings)
+        self.step = 0
+
+    def __call__(self) -> float:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        with threads(self.count), accelerator(Place(cast(Any, device), self.dtype)) as engine:
+            self.model.train()
+            self.optimizer.zero_grad()
+            loss = gradients(self.model, self.data, engine, self.settings, self.step)
+            update(self.optimizer, engine, self.settings, 1e-4)
+        self.step += 1
+        return loss
+
+
+def forecasts(model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2) -> Tensor:
+    """[B, H, N] without gradients, one more batch of a pass: what the model has computed from its weights is kept.
+
+    The first call of a model puts it into eval mode; `alternate` counts none of the first calls.
+    """
+    kind = data.x.device.type
+    with (
+        threads(count),
+        evaluating(model, goes_on=not model.training),
+        torch.inference_mode(),
+        torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bf16"),
+    ):
+        return cast(Tensor, model(data)).float()
+
+
+def whole(model: TimeLLM) -> Use:
+    """Everything read."""
+    return Use(model.patches)
+
+
+def prompt_tokens(model: TimeLLM, data: Batch) -> dict[str, float]:
+    """Mean length of the windows' prompts, and how many of these tokens are the same for all."""
+    told = [len(p.ids) for p in model.prompts(data.x)]
+    fixed = len(model.prompter.fixed_ids) if model.prompter is not None else 0
+    return {"prompt_tokens": sum(told) / len(told), "prompt_fixed": fixed}

@@ -1,0 +1,148 @@
+"""`train` and `infer`: seconds of a step against the reference, the peer, and the plain computation of the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from wavecore.bench.models import (
+    Side,
+    Trainer,
+    backbone_of,
+    batch,
+    forecasts,
+    geometry,
+    make,
+    plain_twin,
+    prompt_tokens,
+)
+from wavecore.bench.rows import Row, alternate
+from wavecore.errors import SettingsError
+
+REFERENCE = Side("reference", "float32")
+
+
+def speed(
+    bench: str,
+    backbone: str,
+    series: int,
+    repeats: int,
+    threads: int,
+    tokens: int,
+    depth: int,
+    peer: bool,
+    window: int = 512,
+) -> Iterator[Row]:
+    """Rows of `train` or `infer` at one size.
+
+    Args:
+        bench: `train` or `infer`.
+        backbone: minilm, gpt2 or qwen2.
+        series: windows × channels a step.
+        repeats: pairs that are timed.
+        threads: of the CPU.
+        tokens, depth: of the budget when forecasting; in training they are drawn step by step.
+        peer: also against neuralforecast, which must be installed.
+    """
+    shape, data = geometry(window), batch(series, window)
+    with backbone_of(backbone) as name:
+        reference = make(REFERENCE, name, shape)
+        told = {"reference_" + key: value for key, value in prompt_tokens(reference, data).items()}
+        sides = {
+            "exact": Side("base", "bf16"),
+            "exact, float32": Side("base", "float32"),
+            "exact, static prompt": Side("base.static_prompt", "bf16"),
+            "budget": Side("budget", "bf16", tokens=tokens, depth=depth),
+        }
+        for path, side in sides.items():
+            model = make(side, name, shape)
+            mine = prompt_tokens(model, data)
+            budget = side.stage == "budget"
+            extra: dict[str, Any] = {**mine, **told, "threads": threads}
+            if bench == "train":
+                # A budget's steps differ in size: as many are counted at once as it takes to meet all of them.
+                steps = 12 if budget else 1
+                step, other = Trainer(model, data, side.dtype, threads), Trainer(reference, data, "float32", threads)
+                times = alternate(lambda s=step, n=steps: [s() for _ in range(n)], other, repeats)  # type: ignore[misc]
+                times = _each(times, steps)
+                extra["steps_counted"] = steps
+            else:
+                times = alternate(
+                    lambda m=model, s=side: forecasts(m, data, s.dtype, threads),  # type: ignore[misc]
+                    lambda: forecasts(reference, data, "float32", threads),
+                    repeats,
+                )
+                extra |= {"tokens": tokens, "depth": depth} if budget else {}
+            yield Row(bench, path, "reference", backbone, series, side.dtype, "float32", **times, more=extra)
+            if path in ("exact", "exact, float32"):
+                yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)
+        if peer:
+            yield _against_peer(bench, reference, name, backbone, series, repeats, threads, shape, data)
+
+
+def _each(times: dict[str, float], steps: int) -> dict[str, float]:
+    """Where one side's time is of `steps` steps: per step."""
+    scaled = {key: value * steps for key, value in times.items() if key.startswith("ratio")}
+    return {**times, **scaled, "seconds": times["seconds"] / steps}
+
+
+def _against_plain(
+    bench: str, model: Any, side: Side, name: str, backbone: str, series: int, repeats: int, threads: int,
+    shape: Any, data: Any,
+) -> Row:  # fmt: skip
+    twin = plain_twin(model, side, name, shape)
+    if bench == "train":
+        times = alternate(Trainer(model, data, side.dtype, threads), Trainer(twin, data, side.dtype, threads), repeats)
+        twin = plain_twin(model, side, name, shape)
+    else:
+        times = alternate(
+            lambda: forecasts(model, data, side.dtype, threads), lambda: forecasts(twin, data, side.dtype, threads),
+            repeats,
+        )  # fmt: skip
+    error = difference(forecasts(model, data, "float32", threads), forecasts(twin, data, "float32", threads))
+    return Row(
+        bench, "exact", "plain", backbone, series, side.dtype, side.dtype, **times, error=error,
+        more={"threads": threads, "error_dtype": "float32"},
+    )  # fmt: skip
+
+
+def _against_peer(
+    bench: str, reference: Any, name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any, data: Any
+) -> Row:
+    from wavecore.bench.peer import PeerTrainer, neuralforecast_model
+    from wavecore.model import backbone as language
+
+    settings = reference.settings
+    found = neuralforecast_model(
+        language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
+        settings.heads, settings.prototypes, settings.llm_layers,
+    )  # fmt: skip
+    x = data.x.transpose(1, 2).flatten(end_dim=1)
+    y = data.y.transpose(1, 2).flatten(end_dim=1)
+    if bench == "train":
+        times = alternate(Trainer(reference, data, "float32", threads), PeerTrainer(found, x, y, threads), repeats)
+    else:
+        times = alternate(
+            lambda: forecasts(reference, data, "float32", threads), lambda: PeerTrainer.infer(found, x, threads),
+            repeats,
+        )  # fmt: skip
+    return Row(
+        bench, "reference", "neuralforecast", backbone, series, "float32", "float32", **times, more={"threads": threads}
+    )
+
+
+def difference(mine: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference, relative to the standard deviation of the other side's results."""
+    return float((mine - theirs).abs().max() / theirs.std())
+
+
+def need_repeats(repeats: int) -> None:
+    """Make sure that there is something to take a median of.
+
+    Raises:
+        SettingsError: fewer than one.
+    """
+    if repeats < 1:
+        raise SettingsError(f"--repeats {repeats}: nothing would be measured", "give 1 or more")

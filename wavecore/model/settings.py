@@ -1,0 +1,92 @@
+"""How a model of the Time-LLM family is built, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wavecore.model.budget import BudgetSettings
+from wavecore.prompt.settings import PromptSettings
+
+
+@dataclass(frozen=True)
+class TimeLLMSettings:
+    """How the model is built.
+
+    Attributes:
+        backbone: the language model: `minilm`, a folder (`/models/x`, `./x`), or a name on the hub (`gpt2`,
+            `Qwen/Qwen2.5-3B`).
+        llm: `pretrained`; `random`: the same architecture with random frozen weights; `none`: tokens go straight to the
+            head, and there is no prompt. The word embeddings are in all three what prototypes are made of (random ones
+            in `random`).
+        llm_layers: how many of the language model's layers are used, from the first on.
+        d_model: width of a patch embedding.
+        d_ff: width E of a reprogramming head, and how many features of a hidden state the forecast is made from.
+        heads: of reprogramming.
+        prototypes: S.
+        prototype_source: `mapping`: a trained linear map of all words, as in the reference, 94% of its weights.
+            `words`: the [S, D] result itself is trained, which spans the same functions; it begins as S real words,
+            standardized.
+        prototype_rate: factor on the learning rate of prototypes from `words`.
+        dropout: on patch embeddings, attention and forecast.
+        dropout_on: in reprogramming, `weights`: single attention weights, as in the reference. `prototypes`: whole
+            prototypes, other ones in each step, which costs nothing where the other costs a third of a step.
+        token_norm: a LayerNorm after reprogramming that begins at the size of real word embeddings. Without it tokens
+            are far smaller than words at first, and a forecast stays its window's mean for a hundred steps or more.
+        query_std: deviation of the query weights at the start; 0: torch's own, with which all prototypes are attended
+            to alike at first.
+        attention_mask: padding between prompt and patches is neither attended to nor counted as a position. Without it
+            (as in the reference) a forecast depends on which other windows share its batch.
+        prompt_attention: `prefix`: description and task see only themselves, the facts about the window also those,
+            and patches see everything. In a causal language model it cannot be otherwise; in an encoder it is a
+            deviation that makes the prompt a constant. `full`: all see all, as far as the language model lets them.
+        computation: `cached`: keys and values of the prompt are computed once (of description and task: once per model)
+            without gradient. `plain`: the same in one pass over prompt and patches.
+        frozen_mode: `eval`: no dropout inside the frozen model; it costs time and is noise in weights that cannot learn
+            from it. `train`: as in the reference, which leaves it on while training.
+        attention_outputs: have the frozen model return all attention weights and hidden states, as the reference does
+            without using them; fused attention is then impossible. Forecasts are the same.
+        budget: see BudgetSettings.
+        prompt: see PromptSettings.
+    """
+
+    backbone: str = "minilm"
+    llm: Literal["pretrained", "random", "none"] = "pretrained"
+    llm_layers: int = 6
+    d_model: int = 32
+    d_ff: int = 128
+    heads: int = 8
+    prototypes: int = 1000
+    prototype_source: Literal["mapping", "words"] = "words"
+    prototype_rate: float = 1.0
+    dropout: float = 0.1
+    dropout_on: Literal["weights", "prototypes"] = "prototypes"
+    token_norm: bool = True
+    query_std: float = 0.3
+    attention_mask: bool = True
+    prompt_attention: Literal["prefix", "full"] = "prefix"
+    computation: Literal["cached", "plain"] = "cached"
+    frozen_mode: Literal["eval", "train"] = "eval"
+    attention_outputs: bool = False
+    budget: BudgetSettings = field(default_factory=BudgetSettings)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("llm_layers", "d_model", "d_ff", "heads", "prototypes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError("dropout: must be 0 or more and below 1")
+        if self.query_std < 0:
+            raise ValueError("query_std: must be 0 or more")
+        if self.prototype_rate <= 0:
+            raise ValueError("prototype_rate: must be above 0")
+        if self.budget.enabled and (self.computation != "cached" or self.llm == "none"):
+            raise ValueError("budget: needs a language model and `computation: cached`")
+        if self.computation == "cached" and self.llm != "none":
+            # What is computed once cannot depend on what shares the batch, nor be noisy.
+            for name, value in (("attention_mask", True), ("frozen_mode", "eval"), ("attention_outputs", False)):
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        f"computation: cached needs {name}: {str(value).lower()}; set `computation: plain`"
+                    )
