@@ -10,7 +10,7 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := 1
 unexport DAGSTER_HOME
 
-.PHONY: help demo test test-slow ui lint clean
+.PHONY: help demo test test-slow bench ui lint clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,14 @@ lint: .venv/ready
 
 test-slow: .venv/ready ## the browser, the kills and, where WAVECORE_DATA is set, the published data
 	$(BIN)/python -m pytest -m 'slow or browser$(if $(WAVECORE_DATA), or data)'
+
+# The peer brings ray and Lightning, which nobody else here needs: installed on demand, below the same constraints.
+.venv/bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[bench]'
+	touch .venv/bench
+
+bench: .venv/bench ## speed and memory against the reference and neuralforecast; alone on the machine, half an hour
+	$(BIN)/wavecore bench all
 
 ui: .venv/ready ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/wavecore ui

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from wavecore.bench.rows import Row
 
 app = typer.Typer(help="Speed and memory, measured here and now.", no_args_is_help=True)
+
+# What `decide` most often chose on ETTh1 (docs/performance.md); every row says what it was measured with.
+TOKENS, DEPTH = 8, 1
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 Backbone = Annotated[str, typer.Option(help="Geometry of the language model: minilm, gpt2 or qwen2.")]
@@ -55,6 +59,46 @@ def show(rows: Iterable[Row], as_json: bool) -> None:
         typer.echo(json.dumps(row.plain()) if as_json else _line(row))
 
 
+def _everything(peer: bool) -> Iterator[Row]:
+    """All rows, cheap ones first within a bench; about half an hour on two cores."""
+    from wavecore.bench.features import wavelet as transforms
+    from wavecore.bench.latency import latency as one_window
+    from wavecore.bench.limits import limits
+    from wavecore.bench.memory import backward
+    from wavecore.bench.memory import memory as peaks
+    from wavecore.bench.scale import scale as lengths
+    from wavecore.bench.speed import speed
+    from wavecore.bench.stream import streamed
+
+    for bench in ("infer", "train"):
+        for count, repeats in ((28, 5), (112, 3)):
+            yield from speed(bench, "minilm", count, repeats, 2, TOKENS, DEPTH, peer)
+        yield from speed(bench, "gpt2", 28, 3, 2, TOKENS, DEPTH, peer=False)
+    yield from transforms()
+    yield from peaks("minilm", 28, tokens=TOKENS, depth=DEPTH)
+    yield from backward("minilm", 28)
+    yield from limits("minilm", 4.0, tokens=TOKENS, depth=DEPTH)
+    yield from one_window(tokens=TOKENS, depth=DEPTH)
+    yield from lengths("minilm", tokens=TOKENS, depth=DEPTH)
+    yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1, tokens=TOKENS, depth=DEPTH)
+    yield from streamed(1.0)
+
+
+@app.command("all")
+def everything(
+    out: Annotated[Path, typer.Option(help="One JSON object per row, as they come.")] = Path("results/bench.jsonl"),
+    peer: Annotated[bool, typer.Option(help="Also against neuralforecast.")] = True,
+) -> None:
+    """Every bench but `features`, one after another; the machine should have nothing else to do."""
+    part = out.with_name(out.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        for row in _everything(peer):
+            file.write(json.dumps(row.plain()) + "\n")
+            file.flush()
+            typer.echo(_line(row))
+    part.replace(out)
+
+
 def _line(row: Row) -> str:
     parts = [f"{row.bench:<8} {row.backbone or '-':<7} {row.series or '-':>5} {row.dtype or '-':<8} {row.path}"]
     if row.ratio_median is not None:
@@ -91,8 +135,8 @@ def train(
     series: Series = "28,112",
     repeats: Repeats = 5,
     threads: Threads = 2,
-    tokens: Tokens = 8,
-    depth: Depth = 1,
+    tokens: Tokens = TOKENS,
+    depth: Depth = DEPTH,
     peer: Peer = False,
     as_json: Json = False,
 ) -> None:
@@ -106,10 +150,101 @@ def infer(
     series: Series = "28,112",
     repeats: Repeats = 5,
     threads: Threads = 2,
-    tokens: Tokens = 8,
-    depth: Depth = 1,
+    tokens: Tokens = TOKENS,
+    depth: Depth = DEPTH,
     peer: Peer = False,
     as_json: Json = False,
 ) -> None:
     """Forecasts of a batch, prompts included."""
     _speed("infer", backbone, series, repeats, threads, tokens, depth, peer, as_json)
+
+
+@app.command()
+def memory(
+    backbone: Backbone = "minilm",
+    series: Series = "28",
+    threads: Threads = 2,
+    tokens: Tokens = TOKENS,
+    depth: Depth = DEPTH,
+    gib: Annotated[
+        float, typer.Option(help="Also the longest window and the largest batch within so many GiB; 0: not.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Peak memory of training and forecasting, a process each, and what a step keeps for its backward pass."""
+    from wavecore.bench.limits import limits
+    from wavecore.bench.memory import backward
+    from wavecore.bench.memory import memory as peaks
+
+    name = known_backbone(backbone)
+    for count in numbers(series, "--series"):
+        show(peaks(name, count, threads=threads, tokens=tokens, depth=depth), as_json)
+        show(backward(name, count, threads=threads), as_json)
+    if gib > 0:
+        show(limits(name, gib, threads=threads, tokens=tokens, depth=depth), as_json)
+
+
+@app.command()
+def scale(
+    backbone: Backbone = "minilm",
+    windows: Annotated[str, typer.Option(help="Lengths T, with commas.")] = "512,1024,1536,2048,3072",
+    repeats: Repeats = 5,
+    threads: Threads = 2,
+    tokens: Tokens = TOKENS,
+    depth: Depth = DEPTH,
+    as_json: Json = False,
+) -> None:
+    """Seconds, memory and operations of a forecast as the window grows, with fitted exponents."""
+    from wavecore.bench.scale import scale as measured
+
+    lengths = numbers(windows, "--windows")
+    show(
+        measured(known_backbone(backbone), lengths, repeats=repeats, threads=threads, tokens=tokens, depth=depth),
+        as_json,
+    )
+
+
+@app.command()
+def latency(
+    backbone: Backbone = "minilm",
+    repeats: Annotated[int, typer.Option(help="Windows that are timed.", min=1)] = 100,
+    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, with commas.")] = "2,1",
+    tokens: Tokens = TOKENS,
+    depth: Depth = DEPTH,
+    as_json: Json = False,
+) -> None:
+    """One window at a time: median and 95th percentile."""
+    from wavecore.bench.latency import latency as measured
+
+    show(measured(known_backbone(backbone), repeats, numbers(threads, "--threads"), tokens, depth), as_json)
+
+
+@app.command()
+def features(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Whose series; it must be there.")] = "ettm1_96",
+    repeats: Repeats = 3,
+    gigabytes: Annotated[float, typer.Option(help="Size of a generated series that is streamed; 0: not.", min=0)] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Statistics and coefficients of all windows in one pass, against a loop of pywt over the windows."""
+    from assets.project import Project
+    from pipelines.plan import ground_of
+    from wavecore.bench.features import features as measured
+    from wavecore.bench.stream import streamed
+    from wavecore.model.build import prompter
+    from wavecore.model.settings import TimeLLMSettings
+
+    ground = ground_of(Project.find(), benchmark)
+    told = prompter(ground.geometry, TimeLLMSettings())
+    settings = ground.settings.features_of(ground.dataset.name)
+    show(measured(ground.arrays, ground.scaler, told, ground.benchmark.window, settings, repeats=repeats), as_json)
+    if gigabytes:
+        show(streamed(gigabytes), as_json)
+
+
+@app.command()
+def wavelet(repeats: Repeats = 20, as_json: Json = False) -> None:
+    """The wavelet transform of a batch, against one transform per series."""
+    from wavecore.bench.features import wavelet as measured
+
+    show(measured(repeats=repeats), as_json)

@@ -55,6 +55,7 @@ def test_every_setting_is_in_params_and_known() -> None:
 
     from wavecore import stages
     from wavecore.config import FeatureSettings, JudgeSettings, PipelineSettings, TrainSettings
+    from wavecore.model.budget import BudgetSettings
     from wavecore.model.settings import TimeLLMSettings
     from wavecore.prompt.settings import PromptSettings
 
@@ -71,5 +72,6 @@ def test_every_setting_is_in_params_and_known() -> None:
     for given, said, cls in (
         (family["model"], switches, TimeLLMSettings),
         (family["model"]["prompt"], switches["prompt"], PromptSettings),
+        (family["model"]["budget"], stages.get("budget").switches["budget"], BudgetSettings),
     ):
         assert set(given) | set(said) == {f.name for f in fields(cls)}

@@ -422,10 +422,12 @@ def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
         ("stages", settings.stages),
         *((f"overrides.benchmarks.{b}", own) for b, own in settings.overrides.benchmarks.items()),
     ):
-        for name in names:
-            if "." in name:
+        for name, override in names.items():
+            # How long and from which seeds it is trained on one benchmark is no part of what makes a variant.
+            if "." in name and (place == "stages" or override.model):
                 raise SettingsError(
                     f"{where}: {place}: {name!r} is a variant, which is declared in wavecore/stages.py",
-                    f"set what it shares with its stage under {name.split('.')[0]!r}",
+                    f"set what it shares with its stage under {name.split('.')[0]!r}; `train` and `seeds` of a variant "
+                    "may stand under overrides.benchmarks",
                 )
     return settings

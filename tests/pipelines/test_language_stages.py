@@ -14,7 +14,7 @@ from assets.training import make_model
 from wavecore.errors import StorageError
 from wavecore.learn.checkpoint import load_model
 
-STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "prompt")
+STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_other_frozen_weights_are_refused(project: Path, tmp_path: Path) -> None
 
 
 def test_one_window_is_kept_seen_from_inside(project: Path) -> None:
-    for stage in ("base", "no_llm", "prompt"):
+    for stage in ("base", "no_llm", "budget", "prompt"):
         seen = json.loads((project / f"store/evaluations/tiny/{stage}/seed=0/inside.json").read_text())
         assert len(seen["rows"]) == 16  # patches: (128 - 16) / 8 + 2
         assert all(len(row) == len(seen["prototypes"]) == 12 for row in seen["rows"])
@@ -74,10 +74,43 @@ def test_one_window_is_kept_seen_from_inside(project: Path) -> None:
     assert max(seen["prompt tokens"]) <= 128
 
 
+def test_a_budget_is_chosen_kept_and_shown(project: Path) -> None:
+    """Its sizes are in the manifest with all that was tried; `inside.json` says which patches were read, and why."""
+    manifest = json.loads((project / "store/models/tiny/budget/seed=0/manifest.json").read_text())
+    (chosen,) = [row for row in manifest["calibration"] if row["chosen"]]
+    assert chosen["error"] <= 1.01 * manifest["calibration"][0]["error"]
+    seen = json.loads((project / "store/evaluations/tiny/budget/seed=0/inside.json").read_text())["budget"]
+    assert len(seen["kept"]) == len(seen["evidence"]) == chosen["tokens"]
+    assert len(seen["owner"]) == len(seen["contribution"]) == 16
+    assert set(seen["owner"]) == set(seen["kept"])
+    assert sum(seen["contribution"]) == pytest.approx(1, abs=1e-3)
+    told = [prompt for _, prompt in seen["layers"]]
+    assert told == sorted(told, reverse=True)
+    other = json.loads((project / "store/models/tiny/base/seed=0/manifest.json").read_text())
+    assert other["calibration"] == []
+
+
+def test_premises_are_measured_and_drawn(project: Path) -> None:
+    found = json.loads(fine(project, "premises", "-b", "tiny", "--windows", "8", "--json").out)
+    assert found["patches"] == len(found["contribution"]) == 16
+    assert found["contribution"] == sorted(found["contribution"])
+    assert found["contribution"][-1] == pytest.approx(1, abs=1e-4)
+    assert found["evidence"] == sorted(found["evidence"], reverse=True)
+    assert [row["depth"] for row in found["cut"]] == [0, 1]
+    assert found["cut"][-1]["change"] == 0
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert "% of a window's whitened spectrum" in fine(project, "premises", "-b", "tiny", "--windows", "8").out
+    assert "choose base, prompt or budget" in refused(project, "premises", "-b", "tiny", "-s", "no_llm")
+    assert "wavecore run --benchmark tiny --stage random_llm" in refused(
+        project, "premises", "-b", "tiny", "-s", "random_llm"
+    )
+
+
 def test_the_report_shows_the_inside(project: Path) -> None:
     page = (project / "store/report/report.html").read_text()
     assert "Inside the reprogrammed models" in page
-    assert page.count("Which prototypes the patches attend to") == 3
+    assert page.count("Which prototypes the patches attend to") == 4
+    assert page.count("Which patches are read") == 1
     assert "nearest words" in page
     assert 'http-equiv="Content-Security-Policy"' in page
 
@@ -141,7 +174,7 @@ def test_a_change_of_the_prompt_leaves_the_baselines_alone(project: Path, tmp_pa
         from pipelines.dvc_files import default_steps
 
         stale = {name for name in dirty(entered_project, default_steps(entered_project)) if name.startswith("model")}
-    assert stale == {"model@tiny.base", "model@tiny.no_llm", "model@tiny.prompt"}
+    assert stale == {f"model@tiny.{stage}" for stage in ("base", "no_llm", "budget", "prompt")}
 
 
 def test_params_that_contradict_a_stage_or_name_a_variant_are_refused(project: Path, tmp_path: Path) -> None:

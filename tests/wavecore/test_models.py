@@ -276,3 +276,24 @@ def test_every_weight_stands_in_exactly_one_group() -> None:
 def test_dlinear_settings_refuse_an_even_kernel() -> None:
     with pytest.raises(ValueError, match="not an odd number"):
         DLinearSettings(kernel=24)
+
+
+def test_a_variant_may_have_steps_and_seeds_of_its_own_on_one_benchmark() -> None:
+    """How long it is trained is no part of what makes a variant; what it is stays in stages.py."""
+
+    def given(place: str, **own: object) -> Settings:
+        mapping = {"pipeline": {"benchmarks": ["b"], "stages": ["base"]}, "stages": {"base": {"train": {"steps": 7}}}}
+        if place == "stages":
+            mapping["stages"] |= {"base.plain": own}  # type: ignore[operator]
+        else:
+            mapping["overrides"] = {"benchmarks": {"b": {"base.plain": own}}}
+        return settings_from(mapping)
+
+    settings = given("overrides", train={"steps": 5}, seeds=[3])
+    assert settings.train_of("b", "base.plain").steps == 5
+    assert settings.train_of("b", "base").steps == settings.train_of("other", "base.plain").steps == 7
+    assert settings.seeds_of("b", "base.plain") == (0, 3)
+    with pytest.raises(SettingsError, match=r"'base\.plain' is a variant"):
+        given("overrides", model={"d_ff": 8})
+    with pytest.raises(SettingsError, match=r"'base\.plain' is a variant"):
+        given("stages", train={"steps": 5})

@@ -88,7 +88,7 @@ def backward(
             trainer = Trainer(make(side, name, shape), data, side.dtype, threads)
             # One step that is not counted makes what stays.
             trainer()
-            kept = [saved(trainer) / 2**20 for _ in range(steps)]
+            kept = [saved(lambda t=trainer, i=i: t(i)) / 2**20 for i in range(steps)]  # type: ignore[misc]
             more: dict[str, Any] = {"work": "backward", "window": window, "steps": steps}
             more |= {"saved_mb": statistics.mean(kept), "saved_most_mb": max(kept)}
             yield _row(path, side, backbone, series, more, "saved", other)
@@ -122,10 +122,9 @@ def train(
 ) -> dict[str, Any]:
     """Steps of training in a child process; returns the peak before the first of them."""
     chosen = Side(**side)
-    trainer = Trainer(make(chosen, backbone, geometry(window)), batch(series, window), chosen.dtype, threads)
+    trainer = Trainer(make(chosen, backbone, geometry(window)), batch(series, window), chosen.dtype, threads, steps)
     before = peak_mb()
-    for _ in range(steps):
-        trainer()
+    trainer()
     return {"loaded_mb": before}
 
 

@@ -14,19 +14,18 @@ from torch import Tensor, nn
 from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
 from wavecore.learn.device import Place, accelerator, threads
-from wavecore.learn.forecast import evaluating
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
 from wavecore.model.build import Geometry, build
 from wavecore.model.groups import declared
-from wavecore.model.time_llm import TimeLLM, Use
+from wavecore.model.time_llm import TimeLLM
 from wavecore.series.windows import Batch
 
 CHANNELS = 7
 DESCRIPTION = (
     "Electricity transformer in China, hourly: six loads and the oil temperature, with daily and weekly cycles."
 )
-# Hidden size, layers, heads, key heads, width of the feed-forward part, words and positions of the real models.
+# Sizes of the real models (GPT-2 small, Qwen2.5-0.5B), the first six layers of each.
 GEOMETRIES: dict[str, dict[str, int]] = {
     "gpt2": {"n_embd": 768, "n_layer": 6, "n_head": 12, "vocab_size": 50257, "n_positions": 1024},
     "qwen2": {
@@ -67,7 +66,9 @@ def backbone_of(name: str) -> Iterator[str]:
     import transformers
 
     own: dict[str, Any] = GEOMETRIES[name]
-    config = transformers.GPT2Config(**own) if name == "gpt2" else transformers.Qwen2Config(**own)
+    # Qwen2's layers are LLaMA's with a bias; a folder that says qwen2 would get a tokenizer of its own, without words.
+    given: dict[str, Any] = {"attention_bias": True}
+    config = transformers.GPT2Config(**own) if name == "gpt2" else transformers.LlamaConfig(**own, **given)
     with tempfile.TemporaryDirectory() as folder:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -136,44 +137,48 @@ def plain_twin(model: TimeLLM, side: Side, backbone: str, shape: Geometry) -> nn
     return twin
 
 
-class Trainer:
-    """Training steps of one model, one at a call: forward, backward, Adam; each with its own seed."""
+def device() -> torch.device:
+    """Where everything is measured: CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
-    def __init__(self, model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2) -> None:
-        self.model, self.data, self.dtype, self.count = model.train(), data, dtype, count
+
+class Trainer:
+    """Training steps of one model: forward, backward, Adam; each with its own seed.
+
+    Args:
+        steps: at a call, from the first on: the same ones each time unless told otherwise.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2, steps: int = 1
+    ) -> None:
+        self.model = model.to(device()).train()
+        self.data = Batch(*(part.to(device()) for part in data))
+        self.dtype, self.count, self.steps = dtype, count, steps
         self.settings = TrainSettings(threads=count)
         self.optimizer = optimizer_of(declared(model), self.settings)
-        self.step = 0
 
-    def __call__(self) -> float:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        with threads(self.count), accelerator(Place(cast(Any, device), self.dtype)) as engine:
+    def __call__(self, first: int = 0) -> float:
+        loss = 0.0
+        with threads(self.count), accelerator(Place(cast(Any, device().type), self.dtype)) as engine:
             self.model.train()
-            self.optimizer.zero_grad()
-            loss = gradients(self.model, self.data, engine, self.settings, self.step)
-            update(self.optimizer, engine, self.settings, 1e-4)
-        self.step += 1
+            for step in range(first, first + self.steps):
+                self.optimizer.zero_grad()
+                loss = gradients(self.model, self.data, engine, self.settings, step)
+                update(self.optimizer, engine, self.settings, 1e-4)
         return loss
 
 
 def forecasts(model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2) -> Tensor:
-    """[B, H, N] without gradients, one more batch of a pass: what the model has computed from its weights is kept.
-
-    The first call of a model puts it into eval mode; `alternate` counts none of the first calls.
-    """
-    kind = data.x.device.type
-    with (
-        threads(count),
-        evaluating(model, goes_on=not model.training),
-        torch.inference_mode(),
-        torch.autocast(kind, dtype=torch.bfloat16, enabled=dtype == "bf16"),
-    ):
-        return cast(Tensor, model(data)).float()
-
-
-def whole(model: TimeLLM) -> Use:
-    """Everything read."""
-    return Use(model.patches)
+    """[B, H, N] without gradients, one more batch of a pass: what a model computes from its weights alone is kept from
+    the first call on (which `alternate` does not count). The model stays in eval mode."""
+    place = device()
+    model.to(place)
+    if model.training:
+        model.eval()
+    mixed = torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == "bf16")
+    with threads(count), torch.inference_mode(), mixed:
+        return cast(Tensor, model(Batch(*(part.to(place) for part in data)))).float()
 
 
 def prompt_tokens(model: TimeLLM, data: Batch) -> dict[str, float]:

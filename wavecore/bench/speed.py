@@ -64,9 +64,8 @@ def speed(
             if bench == "train":
                 # A budget's steps differ in size: as many are counted at once as it takes to meet all of them.
                 steps = 12 if budget else 1
-                step, other = Trainer(model, data, side.dtype, threads), Trainer(reference, data, "float32", threads)
-                times = alternate(lambda s=step, n=steps: [s() for _ in range(n)], other, repeats)  # type: ignore[misc]
-                times = _each(times, steps)
+                other = Trainer(reference, data, "float32", threads)
+                times = _each(alternate(Trainer(model, data, side.dtype, threads, steps), other, repeats), steps)
                 extra["steps_counted"] = steps
             else:
                 times = alternate(
