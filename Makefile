@@ -46,7 +46,7 @@ test-slow: .venv/ready ## the browser, the kills and, where WAVECORE_DATA is set
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[bench]'
 	touch .venv/bench
 
-bench: .venv/bench ## speed and memory against the reference and neuralforecast; alone on the machine, half an hour
+bench: .venv/bench ## speed and memory against the reference and neuralforecast; alone on the machine
 	$(BIN)/wavecore bench all
 
 ui: .venv/ready ## the Dagster UI on http://127.0.0.1:3000

@@ -60,16 +60,18 @@ def show(rows: Iterable[Row], as_json: bool) -> None:
 
 
 def _everything(peer: bool) -> Iterator[Row]:
-    """All rows, cheap ones first within a bench; about half an hour on two cores."""
+    """All rows."""
     from wavecore.bench.features import wavelet as transforms
     from wavecore.bench.latency import latency as one_window
     from wavecore.bench.limits import limits
     from wavecore.bench.memory import backward
     from wavecore.bench.memory import memory as peaks
+    from wavecore.bench.rows import machine
     from wavecore.bench.scale import scale as lengths
     from wavecore.bench.speed import speed
     from wavecore.bench.stream import streamed
 
+    yield machine()
     for bench in ("infer", "train"):
         for count, repeats in ((28, 5), (112, 3)):
             yield from speed(bench, "minilm", count, repeats, 2, TOKENS, DEPTH, peer)
@@ -89,14 +91,35 @@ def everything(
     out: Annotated[Path, typer.Option(help="One JSON object per row, as they come.")] = Path("results/bench.jsonl"),
     peer: Annotated[bool, typer.Option(help="Also against neuralforecast.")] = True,
 ) -> None:
-    """Every bench but `features`, one after another; the machine should have nothing else to do."""
-    part = out.with_name(out.name + ".part")
+    """Every bench but `features`, one after another; the machine should have nothing else to do.
+
+    Raises:
+        SettingsError: neuralforecast is asked for and not there; nothing was measured.
+    """
+    from assets.project import Project
+    from wavecore.bench.peer import need_peer
+
+    if peer:
+        need_peer()
+    target = out if out.is_absolute() else Project.find().root / out
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
     with part.open("w", encoding="utf-8") as file:
         for row in _everything(peer):
             file.write(json.dumps(row.plain()) + "\n")
             file.flush()
             typer.echo(_line(row))
-    part.replace(out)
+    part.replace(target)
+
+
+@app.command("show")
+def shown(
+    file: Annotated[Path, typer.Argument(help="Written by `wavecore bench all`.")] = Path("results/bench.jsonl"),
+) -> None:
+    """The tables of a finished bench, as Markdown."""
+    from pipelines.bench_table import markdown, read
+
+    typer.echo(markdown(read(file)), nl=False)
 
 
 def _line(row: Row) -> str:

@@ -13,7 +13,7 @@ import typer
 
 from assets.project import Project
 from pipelines import bench
-from pipelines.premises import premises
+from pipelines.premises import premises, tokens
 from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(bench.app, name="bench")
 app.command()(premises)
+app.command()(tokens)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 BenchmarkOption = Annotated[

@@ -1,4 +1,5 @@
-"""`wavecore premises`: whether what a token budget builds on holds for a trained model (B6)."""
+"""`wavecore premises` and `wavecore tokens`: whether what a token budget builds on holds for a model (B6), and what it
+reads of a window (B5)."""
 
 from __future__ import annotations
 
@@ -35,6 +36,81 @@ def premises(
     typer.echo(f"picture: {found['picture']}")
 
 
+def tokens(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    window: Annotated[int, typer.Option(help="The row of its first step.", min=0)],
+    stage: Annotated[str, typer.Option("--stage", "-s", help="A trained stage with a token budget.")] = "budget",
+    channel: Annotated[str | None, typer.Option(help="One of the benchmark's; the first by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the model.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as one JSON object.")] = False,
+) -> None:
+    """Which patches of a window the language model reads and why, and what each layer reads; numbers and a picture."""
+    found = read_tokens(Project.find(), benchmark, stage, seed, window, channel)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    kept = found["budget"]
+    for place, evidence in zip(kept["kept"], kept["evidence"], strict=True):
+        members = [i for i, owner in enumerate(kept["owner"]) if owner == place and i != place]
+        why = "the last one" if evidence is None else f"evidence {evidence:.3f}"
+        stands = f"; stands for {', '.join(map(str, members))}" if members else ""
+        typer.echo(f"patch {place}: {why}, {100 * kept['contribution'][place]:.1f}% of the spectrum{stands}")
+    for layer, (series, prompt) in enumerate(kept["layers"], start=1):
+        typer.echo(f"layer {layer}: {series} series tokens, {prompt} prompt tokens")
+    typer.echo(f"picture: {found['picture']}")
+
+
+def read_tokens(
+    project: Project, benchmark: str, stage: str, seed: int, window: int, channel: str | None
+) -> dict[str, Any]:
+    """What `wavecore.inside.stayed` says of one window, and where the picture of it lies.
+
+    Raises:
+        StorageError: the benchmark or the model is not made yet.
+        SettingsError: the model has no token budget, or there is no such window or channel.
+    """
+    from assets.figures_budget import kept_tokens
+    from wavecore.errors import SettingsError
+    from wavecore.inside import stayed
+
+    ground, model = _loaded(project, benchmark, stage, seed)
+    names, length = list(ground.arrays.channels), ground.benchmark.window
+    if not 0 <= window <= ground.arrays.rows - length:
+        last = ground.arrays.rows - length
+        raise SettingsError(f"--window {window}: {benchmark} has windows 0 to {last}", "choose one of them")
+    if channel is not None and channel not in names:
+        raise SettingsError(f"--channel {channel}: {benchmark} has no such channel", f"channels: {', '.join(names)}")
+    place = names.index(channel) if channel is not None else 0
+    x = ground.windows.values[window : window + length]
+    kept = stayed(model, x, place) if hasattr(model, "budget") else None
+    if kept is None:
+        raise SettingsError(f"the stage {stage!r} has no token budget", "choose budget or one of its variants")
+    patch = [ground.benchmark.patch.length, ground.benchmark.patch.stride]
+    seen = {"window": window, "channel": names[place], "patch": patch, "budget": kept}
+    drawn = kept_tokens(seen).png()
+    return {**seen, "picture": _keep(project, "tokens", f"{benchmark}-{stage}-{seed}-{window}-{place}", drawn)}
+
+
+def _loaded(project: Project, benchmark: str, stage: str, seed: int) -> tuple[Any, Any]:
+    from assets.training import make_model
+    from pipelines.plan import ground_of
+    from wavecore.errors import StorageError
+    from wavecore.learn.checkpoint import load_model
+
+    ground = ground_of(project, benchmark)
+    folder = seed_folder(project.models(benchmark, stage), seed)
+    if not folder.is_dir():
+        raise StorageError(f"{folder}: there is no model", f"wavecore run --benchmark {benchmark} --stage {stage}")
+    return ground, load_model(folder, make_model).model
+
+
+def _keep(project: Project, what: str, name: str, drawn: bytes) -> str:
+    path = project.runs / what / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(drawn)
+    return str(path)
+
+
 def measure(project: Project, benchmark: str, stage: str, seed: int, windows: int) -> dict[str, Any]:
     """The numbers of `wavecore.premises.premises`, and where the picture of them lies.
 
@@ -43,21 +119,13 @@ def measure(project: Project, benchmark: str, stage: str, seed: int, windows: in
         SettingsError: the model has no prompt to cut.
     """
     from assets.figures_budget import premises as picture
-    from assets.storage import to_json, write_text
-    from assets.training import make_model
-    from pipelines.plan import ground_of
-    from wavecore.errors import StorageError
-    from wavecore.learn.checkpoint import load_model
+    from wavecore.errors import SettingsError
+    from wavecore.model.time_llm import TimeLLM
     from wavecore.premises import premises as measured
 
-    ground = ground_of(project, benchmark)
-    folder = seed_folder(project.models(benchmark, stage), seed)
-    if not folder.is_dir():
-        raise StorageError(f"{folder}: there is no model", f"wavecore run --benchmark {benchmark} --stage {stage}")
-    model: Any = load_model(folder, make_model).model
+    ground, model = _loaded(project, benchmark, stage, seed)
+    if not isinstance(model, TimeLLM):
+        raise SettingsError(f"the stage {stage!r} reads no prompt", "choose base, prompt or budget")
     found = measured(model, ground.windows, ground.borders, windows)
-    path = project.runs / "premises" / f"{benchmark}-{stage}-{seed}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path.with_suffix(".json"), to_json(found))
-    path.write_bytes(picture(found, f"{benchmark}, {stage}, seed {seed}").png())
-    return {**found, "picture": str(path)}
+    drawn = picture(found, f"{benchmark}, {stage}, seed {seed}").png()
+    return {**found, "picture": _keep(project, "premises", f"{benchmark}-{stage}-{seed}", drawn)}

@@ -91,10 +91,12 @@ def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None
         channel: which of its N channels.
 
     Returns:
-        series: [T] normalized values. kept: places of the patches read. owner: per patch the place of the one that
-        stands for it. evidence: per kept patch its distance from all that were kept before, null for the first.
-        contribution: per patch its share of the window's whitened spectrum. layers: per layer the series tokens and
-        prompt tokens read.
+        series: [T] normalized values.
+        kept: places of the patches read. evidence: of each its distance from all that were kept before, null for the
+        first.
+        owner: per patch the place of the one that stands for it. away: its distance from that one.
+        contribution: per patch its share of the window's whitened spectrum.
+        layers: per layer the series tokens and prompt tokens read.
     """
     if model.budget is None:
         return None
@@ -114,6 +116,7 @@ def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None
             "kept": found.kept[0].tolist(),
             "owner": found.kept[0][found.owner[0]].tolist(),
             "evidence": evidence,
+            "away": np.round(found.away[0].double().cpu().numpy(), 4).tolist(),
             "contribution": np.round(contribution(cut, settings)[0].double().cpu().numpy(), 5).tolist(),
             "layers": [[count, int(n)] for n in told],
         }

@@ -11,23 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from wavecore.config import TrainSettings
 from wavecore.errors import SettingsError
 from wavecore.learn.forecast import device_of, evaluating
 from wavecore.learn.schedule import validation_subset
-from wavecore.model.budget import BudgetSettings, contribution, group, spectra
+from wavecore.model.budget import contribution, group, spectra
 from wavecore.model.layers import patches
 from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
 
 
-def premises(model: TimeLLM, data: WindowData, borders: Borders, windows: int = 64) -> dict[str, Any]:
-    """Measure both on windows of `decide`.
+def premises(
+    model: TimeLLM, data: WindowData, borders: Borders, windows: int = 64, batch_windows: int = 8
+) -> dict[str, Any]:
+    """Measure both on windows of `decide`, in float32.
 
     Args:
         model: trained, with a language model whose prompt is computed apart (`computation: cached`).
-        windows: how many, spread evenly.
+        windows: how many, a fixed draw.
+        batch_windows: at once.
 
     Returns:
         patches: L.
@@ -44,12 +46,12 @@ def premises(model: TimeLLM, data: WindowData, borders: Borders, windows: int = 
         raise SettingsError("premises: the model has no prompt that is computed apart", "choose base, prompt or budget")
     chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), windows)
     placed = data.to(device_of(model))
-    settings = BudgetSettings()
+    settings = model.settings.budget
     shares, evidence, told, fixed = [], [], [], len(model.prompter.fixed_ids)
     layers = model.backbone.layers
     forecasts: list[list[np.ndarray]] = [[] for _ in range(layers + 1)]
     errors = np.zeros((layers + 1, 2))
-    step = TrainSettings().batch_windows // 4
+    step = batch_windows
     with evaluating(model), torch.inference_mode():
         for start in range(0, len(chosen), step):
             batch = placed.batch(chosen[start : start + step])

@@ -179,7 +179,8 @@ STAGES: tuple[Stage, ...] = (
         budget={"enabled": True, "per_window": True},
     ),
     _time_llm(
-        "budget.shared", "budget", "`budget` with one cap over series and prompt tokens together.",
+        "budget.shared", "budget",
+        "`budget` with one total for series and prompt tokens: the pair of sizes that reads least.",
         budget={"enabled": True, "shared": True},
     ),
     _time_llm(

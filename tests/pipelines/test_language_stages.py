@@ -96,7 +96,7 @@ def test_premises_are_measured_and_drawn(project: Path) -> None:
     assert found["contribution"] == sorted(found["contribution"])
     assert found["contribution"][-1] == pytest.approx(1, abs=1e-4)
     assert found["evidence"] == sorted(found["evidence"], reverse=True)
-    assert [row["depth"] for row in found["cut"]] == [0, 1]
+    assert [row["depth"] for row in found["cut"]] == [0, 1, 2]
     assert found["cut"][-1]["change"] == 0
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     assert "% of a window's whitened spectrum" in fine(project, "premises", "-b", "tiny", "--windows", "8").out
@@ -104,6 +104,19 @@ def test_premises_are_measured_and_drawn(project: Path) -> None:
     assert "wavecore run --benchmark tiny --stage random_llm" in refused(
         project, "premises", "-b", "tiny", "-s", "random_llm"
     )
+
+
+def test_any_window_can_be_asked_what_was_read_of_it(project: Path) -> None:
+    found = json.loads(fine(project, "tokens", "-b", "tiny", "--window", "40", "--json").out)
+    kept = found["budget"]
+    assert len(kept["owner"]) == len(kept["away"]) == 16
+    assert all(kept["away"][place] == 0 for place in kept["kept"])
+    assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
+    assert "the last one" in fine(project, "tokens", "-b", "tiny", "--window", "40").out
+    assert "has no token budget" in refused(project, "tokens", "-b", "tiny", "--window", "40", "-s", "base")
+    assert "has no token budget" in refused(project, "tokens", "-b", "tiny", "--window", "40", "-s", "dlinear")
+    assert "has windows 0 to" in refused(project, "tokens", "-b", "tiny", "--window", "999999")
+    assert "no such channel" in refused(project, "tokens", "-b", "tiny", "--window", "4", "--channel", "x")
 
 
 def test_the_report_shows_the_inside(project: Path) -> None:
@@ -160,8 +173,8 @@ def test_a_variant_needs_no_line_in_params(project: Path, tmp_path: Path) -> Non
     # What the family shares reaches the variant too.
     edit(
         mine / "params.yaml",
-        "model: {llm_layers: 1, prototypes: 32, d_ff: 16}",
-        "model: {llm_layers: 1, prototypes: 24, d_ff: 16}",
+        "model: {llm_layers: 2, prototypes: 32, d_ff: 16}",
+        "model: {llm_layers: 2, prototypes: 24, d_ff: 16}",
     )
     assert "model tiny|base.circular_lags" in fine(mine, "run", "-b", "tiny", "-s", "base.circular_lags").steps
 

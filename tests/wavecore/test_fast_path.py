@@ -159,6 +159,26 @@ def test_plain_products_are_taken_in_bf16_on_a_cpu_alone(monkeypatch: pytest.Mon
     assert len(fused) == 1
 
 
+def test_layers_made_for_the_other_way_are_refused(folders: dict[str, Path]) -> None:
+    """Run plainly, hooked layers would see no mask; run behind a prefix, others would not see the prompt."""
+    model = made("base", folders["gpt2"])
+    assert model.backbone is not None
+    with pytest.raises(TypeError, match=r"Backbone\.read"):
+        model.backbone(torch.zeros(1, 3, model.words.shape[1]))
+    for hooked in (True, False):
+        frozen_layers = Backbone(language.pretrained(language.find(str(folders["gpt2"])), 2), hooked=hooked)
+        settings = dataclasses.replace(model.settings, computation="plain" if hooked else "cached")
+        with pytest.raises(SettingsError, match="made for the other way"):
+            TimeLLM(64, 12, (16, 8), settings, frozen_layers.words, frozen_layers, model.prompter)
+
+
+def test_prompts_that_do_not_begin_alike_are_refused(folders: dict[str, Path]) -> None:
+    model = made("base", folders["bert"])
+    model.prompter.fixed_ids = (*model.prompter.fixed_ids[:-1], 5)  # type: ignore[union-attr]
+    with pytest.raises(SettingsError, match="joins the end of the task"):
+        predict(model, batch_of(1))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bf16_is_near_float32(family: str, folders: dict[str, Path]) -> None:
     model, batch = made("base", folders[family]), batch_of(4)
@@ -275,6 +295,7 @@ def test_dropping_prototypes_drops_whole_ones(folders: dict[str, Path]) -> None:
         ({"attention_mask": False}, "computation: cached needs attention_mask: true; set `computation: plain`"),
         ({"frozen_mode": "train"}, "computation: cached needs frozen_mode: eval"),
         ({"attention_outputs": True}, "computation: cached needs attention_outputs: false"),
+        ({"computation": "plain", "attention_mask": False}, "prompt_attention: prefix needs attention_mask: true"),
         ({"query_std": -1.0}, "query_std"),
         ({"prototype_rate": 0.0}, "prototype_rate"),
     ],

@@ -133,7 +133,7 @@ def test_the_worked_example_has_the_shapes_of_r11() -> None:
 def test_the_table_of_weights_in_the_docs() -> None:
     """`base` on ETTh1 with MiniLM, as docs/model.md shows it (R12)."""
     source = language.find("minilm")
-    backbone = Backbone(language.pretrained(source, 6))
+    backbone = Backbone(language.pretrained(source, 6), hooked=True)
     found = parts(TimeLLM(512, 96, (16, 8), TimeLLMSettings(), backbone.words, backbone, None))
     text = (Path(__file__).parents[2] / "docs" / "model.md").read_text()
     for p in found:

@@ -22,8 +22,8 @@ def latency(
     backbone: str = "minilm",
     repeats: int = 100,
     threads: Sequence[int] = (2, 1),
-    tokens: int = 16,
-    depth: int = 2,
+    tokens: int = 8,
+    depth: int = 1,
     window: int = 512,
     model: dict[str, Any] | None = None,
 ) -> Iterator[Row]:

@@ -13,12 +13,15 @@ from torch import Tensor, nn
 
 from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
+from wavecore.errors import SettingsError
 from wavecore.learn.device import Place, accelerator, threads
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
+from wavecore.model.budget import falling
 from wavecore.model.build import Geometry, build
-from wavecore.model.groups import declared
-from wavecore.model.time_llm import TimeLLM
+from wavecore.model.groups import ParameterGroup, declared
+from wavecore.model.layers import patch_count
+from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.windows import Batch
 
 CHANNELS = 7
@@ -105,6 +108,12 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
         pipeline=PipelineSettings(benchmarks=("bench",), stages=(side.stage,)),
         families={"time_llm": StageOverride(model=chosen)},
     )
+    if side.tokens is not None:
+        patches = patch_count(shape.window, *shape.patch)
+        # A share that gives just this number; the smallest that is tried by default may be larger.
+        share = {"budget": {"shares": [(side.tokens + 0.5) / patches]}} if side.tokens < patches else {}
+        chosen = merged(chosen, share)
+        settings = replace(settings, families={"time_llm": StageOverride(model=chosen)})
     model = cast(TimeLLM, build(stages.get(side.stage), shape, settings, "bench", seed))
     if side.tokens is not None:
         hold(model, side.tokens, side.depth)
@@ -112,15 +121,24 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
 
 
 def hold(model: TimeLLM, tokens: int, depth: int | None) -> None:
-    """Set a budget's sizes as `calibrate` would; of description and task the first tokens count as most influential."""
-    from wavecore.model.budget import falling
+    """Set a budget's sizes to a pair that `calibrate` can choose; the first tokens of description and task count as the
+    most influential.
 
+    Raises:
+        SettingsError: a number of tokens that the budget's shares do not give, or a depth beyond the layers.
+    """
     assert model.budget is not None
     assert model.prompter is not None
     layers, width = model.budget.told.shape
+    depth = depth or layers
+    if tokens not in model.budget.sizes or not 1 <= depth <= layers:
+        raise SettingsError(
+            f"--tokens {tokens} --depth {depth}: no sizes of this budget",
+            f"tokens: {', '.join(map(str, model.budget.sizes))}; depth: 1 to {layers}",
+        )
     model.budget.tokens.fill_(tokens)
     rank = torch.arange(width, 0, -1).float().expand(layers, -1)
-    model.budget.told.copy_(falling(rank, depth or layers, len(model.prompter.fixed_ids)))
+    model.budget.told.copy_(falling(rank, depth, len(model.prompter.fixed_ids)))
 
 
 def plain_twin(model: TimeLLM, side: Side, backbone: str, shape: Geometry) -> nn.Module:
@@ -140,6 +158,38 @@ def plain_twin(model: TimeLLM, side: Side, backbone: str, shape: Geometry) -> nn
 def device() -> torch.device:
     """Where everything is measured: CUDA where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Drawn(nn.Module):
+    """A model with a token budget whose training steps go through all that can be drawn, each as often as it is likely.
+
+    Steps of a budget differ up to tenfold in cost, so a few random ones would say little about the mean.
+
+    Args:
+        model: with a token budget.
+        rounds: how often each pair of fewer patches and a depth comes; everything read as often as it must to keep its
+            share.
+    """
+
+    def __init__(self, model: TimeLLM, rounds: int = 1) -> None:
+        super().__init__()
+        assert model.budget is not None
+        self.model = model
+        layers, full = len(model.budget.told), model.budget.settings.full
+        pairs = [(size, depth) for size in model.budget.sizes[:-1] for depth in range(1, layers + 1)] * rounds
+        whole = round(len(pairs) * full / (1 - full)) if full < 1 else 1
+        self.pairs = [(model.patches, layers)] * whole + (pairs if full < 1 else [])
+        self.step = 0
+
+    def forward(self, batch: Batch) -> Tensor:
+        """[B, T, N] → [B, H, N]."""
+        size, depth = self.pairs[self.step % len(self.pairs)]
+        self.step += 1
+        return self.model.trace(batch.x, use=Use(size, self.model.falling(depth))).forecast
+
+    def parameter_groups(self) -> tuple[ParameterGroup, ...]:
+        """The model's own."""
+        return self.model.parameter_groups()
 
 
 class Trainer:

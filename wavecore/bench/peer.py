@@ -42,10 +42,8 @@ def neuralforecast_model(
     Raises:
         SettingsError: it is not installed, or the language model has another number of layers.
     """
-    try:
-        from neuralforecast.models import TimeLLM
-    except ImportError:
-        raise SettingsError("neuralforecast is not installed", "`make bench` installs it (the extra `bench`)") from None
+    need_peer()
+    from neuralforecast.models import TimeLLM
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -66,6 +64,18 @@ def neuralforecast_model(
     model.mapping_layer = nn.Linear(model.vocab_size, prototypes)
     trained: nn.Module = model.train()
     return trained
+
+
+def need_peer() -> None:
+    """Make sure that neuralforecast is there.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    from importlib.util import find_spec
+
+    if find_spec("neuralforecast") is None:
+        raise SettingsError("neuralforecast is not installed", "`make bench` installs it (the extra `bench`)")
 
 
 class PeerTrainer:

@@ -79,3 +79,21 @@ def clocked(call: Callable[[], Any]) -> float:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def machine() -> Row:
+    """Where the rows after it were measured."""
+    import os
+    import platform
+
+    import torch
+
+    name = platform.processor() or platform.machine()
+    cpus = "/proc/cpuinfo"
+    if os.path.exists(cpus):
+        with open(cpus, encoding="utf-8") as file:
+            name = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), name)
+    more = {"cpu": name, "cores": os.cpu_count(), "torch": torch.__version__}
+    if torch.cuda.is_available():
+        more["gpu"] = torch.cuda.get_device_name()
+    return Row("machine", "", more=more)

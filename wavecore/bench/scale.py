@@ -34,9 +34,9 @@ def scale(
     series: int = 7,
     repeats: int = 5,
     threads: int = 2,
-    tokens: int = 16,
+    tokens: int = 8,
     share: float = 0.25,
-    depth: int = 2,
+    depth: int = 1,
     memory: bool = True,
     model: dict[str, Any] | None = None,
 ) -> Iterator[Row]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from wavecore.bench.models import (
+    Drawn,
     Side,
     Trainer,
     backbone_of,
@@ -19,7 +21,6 @@ from wavecore.bench.models import (
     prompt_tokens,
 )
 from wavecore.bench.rows import Row, alternate
-from wavecore.errors import SettingsError
 
 REFERENCE = Side("reference", "float32")
 
@@ -62,10 +63,14 @@ def speed(
             budget = side.stage == "budget"
             extra: dict[str, Any] = {**mine, **told, "threads": threads}
             if bench == "train":
-                # A budget's steps differ in size: as many are counted at once as it takes to meet all of them.
-                steps = 12 if budget else 1
-                other = Trainer(reference, data, "float32", threads)
-                times = _each(alternate(Trainer(model, data, side.dtype, threads, steps), other, repeats), steps)
+                steps, step = 1, Trainer(model, data, side.dtype, threads)
+                if budget:
+                    drawn = Drawn(model)
+                    steps = len(drawn.pairs)
+                    step = Trainer(drawn, data, side.dtype, threads, steps)
+                    extra |= {"tokens_mean": statistics.mean(size for size, _ in drawn.pairs)}
+                    extra |= {"depth_mean": statistics.mean(depth for _, depth in drawn.pairs)}
+                times = _each(alternate(step, Trainer(reference, data, "float32", threads), repeats), steps)
                 extra["steps_counted"] = steps
             else:
                 times = alternate(
@@ -100,10 +105,15 @@ def _against_plain(
             lambda: forecasts(model, data, side.dtype, threads), lambda: forecasts(twin, data, side.dtype, threads),
             repeats,
         )  # fmt: skip
-    error = difference(forecasts(model, data, "float32", threads), forecasts(twin, data, "float32", threads))
+    exact = forecasts(twin, data, "float32", threads)
+    error = difference(forecasts(model, data, "float32", threads), exact)
+    low = {
+        "error_bf16": difference(forecasts(model, data, "bf16", threads), exact),
+        "other_error_bf16": difference(forecasts(twin, data, "bf16", threads), exact),
+    }
     return Row(
         bench, "exact", "plain", backbone, series, side.dtype, side.dtype, **times, error=error,
-        more={"threads": threads, "error_dtype": "float32"},
+        more={"threads": threads, "error_dtype": "float32", **low},
     )  # fmt: skip
 
 
@@ -135,13 +145,3 @@ def _against_peer(
 def difference(mine: torch.Tensor, theirs: torch.Tensor) -> float:
     """Largest difference, relative to the standard deviation of the other side's results."""
     return float((mine - theirs).abs().max() / theirs.std())
-
-
-def need_repeats(repeats: int) -> None:
-    """Make sure that there is something to take a median of.
-
-    Raises:
-        SettingsError: fewer than one.
-    """
-    if repeats < 1:
-        raise SettingsError(f"--repeats {repeats}: nothing would be measured", "give 1 or more")

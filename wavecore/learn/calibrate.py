@@ -18,22 +18,26 @@ from wavecore.seeds import isolated
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
 
+# Windows on which influence and needs are measured, beside those that are scored.
+LOOKED_AT = 32
+
 
 def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: TrainSettings) -> list[dict[str, Any]]:
     """Choose how many patches are read and how deep the prompt is seen, and leave the choice in the model's budget.
 
     First the patches, the prompt seen in full: the smallest size whose error is within the tolerance of the same
-    model's with everything read. Then, with that size, the smallest depth of the prompt that stays within it. With
-    `budget.shared` both at once: of all pairs that stay within it the one that reads the fewest tokens. Early stopping
-    has never seen `decide`, and nothing here sees the test windows.
+    model's with everything read. Then, with that size, the prompt is taken from one layer after the other, deepest
+    first, until the error is no longer within it. With `budget.shared` both at once: of all pairs within the tolerance
+    the one that reads the fewest tokens. Early stopping has never seen `decide`, and nothing here sees the test
+    windows. The tolerance is held on the windows that the choice is made on.
 
     Args:
         model: trained, with a token budget.
         settings: of the training run.
 
     Returns:
-        what was tried, in order, everything read first: tokens (of a window, mean), depth (layers that see the whole
-        prompt), prompt (prompt tokens a layer sees, mean), error, within (the tolerance) and chosen.
+        what was tried, in order, everything read first: tokens (of a window, mean over some), depth (layers that see
+        the whole prompt), prompt (prompt tokens a layer sees, mean), error, within (the tolerance) and chosen.
 
     Raises:
         SettingsError: `decide` has not one window.
@@ -47,11 +51,16 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
     with threads(settings.threads), isolated(torch.device(place.device)), accelerator(place) as engine:
         placed = data.to(engine.device)
         model.to(engine.device)
-        few = placed.batch(chosen[: settings.batch_windows]).x
+        # Spread over all of `decide`, batch by batch.
+        some = chosen[:: max(1, len(chosen) // LOOKED_AT)]
+        batches = [
+            placed.batch(some[i : i + settings.batch_windows]).x for i in range(0, len(some), settings.batch_windows)
+        ]
         with evaluating(model), torch.inference_mode(), engine.autocast():
-            influence = model.influence(few).cpu()
+            influence = _mean([model.influence(x).cpu() for x in batches])
         layers, width = influence.shape
-        fixed = len(model.prompter.fixed_ids) if model.prompter is not None else 0
+        assert model.prompter is not None
+        fixed = len(model.prompter.fixed_ids)
         limit = float("inf")
 
         def tried(size: int, depth: int, threshold: float) -> dict[str, Any]:
@@ -59,7 +68,7 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
             error = evaluate(model, placed, chosen, engine, settings)
             rows.append(
                 {
-                    "tokens": float(model.needed(few).float().mean()),
+                    "tokens": float(torch.cat([model.needed(x) for x in batches]).float().mean()),
                     "depth": depth,
                     "prompt": float(budget.told[:, :width].sum(dim=1).float().mean()),
                     "error": error,
@@ -79,7 +88,7 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
                     best, (size, depth, threshold) = row, choice
                     break
         else:
-            for most, least in _candidates(model, few):
+            for most, least in _candidates(model, batches):
                 row = tried(most, layers, least)
                 if row["within"]:
                     best, size, threshold = row, most, least
@@ -107,14 +116,20 @@ def _by_cost(
     return sorted((p for p in pairs if p[:2] != (budget.patches, layers)), key=lambda p: (cost(*p[:2]), p))
 
 
-def _candidates(model: TimeLLM, x: Tensor) -> list[tuple[int, float]]:
+def _mean(parts: list[Tensor]) -> Tensor:
+    """Mean of [layers, P] over batches whose longest prompts differ; a place that a batch has not counts as 0 there."""
+    width = max(part.shape[1] for part in parts)
+    return torch.stack([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).mean(dim=0)
+
+
+def _candidates(model: TimeLLM, batches: list[Tensor]) -> list[tuple[int, float]]:
     """What is tried, the cheapest first: the most tokens of a window, and the evidence that a further one must have."""
     budget = model.budget
     assert budget is not None
     fewer = budget.sizes[:-1]
     if not budget.settings.per_window:
         return [(size, 0.0) for size in fewer]
-    evidence = model.evidence(x, fewer[-1])
+    evidence = torch.cat([model.evidence(x, fewer[-1]) for x in batches])
     # Half of the windows want `size` tokens or fewer.
     return [(fewer[-1], float(evidence[:, size].median())) for size in fewer[:-1]] + [(fewer[-1], 0.0)]
 

@@ -26,7 +26,8 @@ class Place:
 
     Attributes:
         device: `cpu` or `cuda`.
-        precision: `float32`, or `bf16` for mixed precision (weights and optimizer stay float32).
+        precision: `float32`, or `bf16`: trained weights, optimizer and head stay float32, products and frozen layers
+            are bf16.
     """
 
     device: Literal["cpu", "cuda"]
@@ -63,7 +64,7 @@ def native_bf16(device: str) -> bool:
 
 @functools.cache
 def _say_once(device: str) -> None:
-    log.info("%s has no bf16 of its own: computing in float32 (train.precision: auto)", device)
+    log.warning("%s has no bf16 of its own: computing in float32 (train.precision: auto)", device)
 
 
 @contextmanager

@@ -148,7 +148,8 @@ def attend(
     Raises:
         Enough: this was the last layer that was wanted.
     """
-    reading = reading or Reading()
+    if reading is None:
+        raise TypeError("layers with a replaced attention are run by Backbone.read, which says what they read")
     layer = int(module.layer_idx)
     if reading.kept is not None:
         reading.kept.append((key, value))
@@ -172,8 +173,8 @@ def dot_product(
 ) -> Tensor:
     """Attention [..., L, e] over [..., P, e], by the faster of two ways that compute the same.
 
-    The fused one writes out no weights. On a CPU in bf16 plain products, a few hundred queries at a time so that their
-    weights stay in its cache, take half of its time forward and a fifth backward (docs/performance.md).
+    The fused one writes out no weights. On a CPU in bf16 plain products are faster, a few hundred queries at a time so
+    that their weights stay in its cache (docs/performance.md has both times).
     """
     if query.device.type != "cpu" or not _low(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)

@@ -47,7 +47,8 @@ class BudgetSettings:
         give_back: what sets a patch apart from its group goes to the head.
         per_window: as many tokens as a window needs, not one number for all.
         prompt: let prompt tokens fall with depth.
-        shared: one cap over series and prompt tokens together, instead of first one and then the other.
+        shared: patches and prompt tokens share one total, instead of first one and then the other: of all pairs within
+            the tolerance the one that reads the fewest tokens.
         full: share of training steps with all tokens.
         windows: of `decide`, on which each choice is scored; 0: all.
     """
@@ -116,17 +117,25 @@ def sizes(settings: BudgetSettings, patches: int) -> tuple[int, ...]:
 
 
 def spectra(cut: Tensor, settings: BudgetSettings) -> Tensor:
-    """Whitened spectra of normalized patches: [M, L, P] → [M, L, F]; Euclidean distances between them are evidence."""
+    """Whitened spectra of normalized patches: [M, L, P] → [M, L, F]; Euclidean distances between them are evidence.
+
+    A patch has a mean power of 1 in every window and either description, so that evidence can be compared.
+    """
     cut = cut.float()
     if settings.spectrum == "fourier":
-        return _fourier(cut)
+        return _of_power_one(_fourier(cut))
     if settings.spectrum == "wavelet":
-        return _wavelet(cut)
+        return _of_power_one(_wavelet(cut))
     local = changing(cut) > settings.change
-    fourier, wavelet = _fourier(cut), _wavelet(cut)
+    fourier, wavelet = _of_power_one(_fourier(cut)), _of_power_one(_wavelet(cut))
     width = max(fourier.shape[-1], wavelet.shape[-1])
     fourier, wavelet = (nn.functional.pad(t, (0, width - t.shape[-1])) for t in (fourier, wavelet))
     return torch.where(local[:, None, None], wavelet, fourier)
+
+
+def _of_power_one(features: Tensor) -> Tensor:
+    power = features.square().sum(dim=-1).mean(dim=-1)
+    return features / power.clamp_min(1e-12).sqrt()[:, None, None]
 
 
 def changing(cut: Tensor) -> Tensor:
@@ -293,12 +302,12 @@ class TokenBudget(nn.Module):
         if self.settings.reduce == "drop":
             fewer = embedded.gather(1, groups.kept[..., None].expand(-1, -1, width))
         else:
+            # Summed in float32: bf16 cannot even count far.
+            exact = embedded.float()
             into = groups.owner[..., None].expand(-1, -1, width)
-            total = embedded.new_zeros((len(embedded), count, width)).scatter_add(1, into, embedded)
-            members = embedded.new_zeros((len(embedded), count)).scatter_add(
-                1, groups.owner, embedded.new_ones(groups.owner.shape)
-            )
-            fewer = total / members[..., None]
+            total = exact.new_zeros((len(exact), count, width)).scatter_add(1, into, exact)
+            members = exact.new_zeros((len(exact), count)).scatter_add(1, groups.owner, torch.ones_like(groups.away))
+            fewer = (total / members[..., None]).to(embedded.dtype)
         mine = fewer.gather(1, groups.owner[..., None].expand(-1, -1, width))
         return Reduced(fewer, groups, embedded - mine)
 

@@ -14,7 +14,7 @@ T = TypeVar("T")
 class _State(NamedTuple):
     """What changes whenever one of some weights does: in place, replaced, moved or cast; and the autocast in force.
 
-    It holds the weights themselves, so that no other tensor can come to lie where one of them lay.
+    It holds the weights themselves, so that no other weight can come to lie where one of them lay.
     """
 
     weights: tuple[Tensor, ...]
@@ -39,12 +39,13 @@ class Kept(Generic[T]):
 
     def get(self, weights: Iterable[Tensor], make: Callable[[], T], key: object = None) -> T:
         """The value; `make` is called where there is none or one of `weights`, `key` or the autocast has changed."""
-        state = _state(tuple(weights), key)
-        if self._found is None or not state.same(self._found[0]):
+        state, found = _state(tuple(weights), key), self._found
+        if found is None or not state.same(found[0]):
             # Made as ordinary tensors, whoever asks first: training may read what a forecast has computed.
             with torch.inference_mode(False), torch.no_grad():
-                self._found = (state, make())
-        return self._found[1]
+                found = (state, make())
+            self._found = found
+        return found[1]
 
     def drop(self) -> None:
         """Forget it."""

@@ -41,7 +41,8 @@ class TimeLLMSettings:
             and patches see everything. In a causal language model it cannot be otherwise; in an encoder it is a
             deviation that makes the prompt a constant. `full`: all see all, as far as the language model lets them.
         computation: `cached`: keys and values of the prompt are computed once (of description and task: once per model)
-            without gradient. `plain`: the same in one pass over prompt and patches.
+            without gradient. `plain`: the same in one pass over prompt and patches. Equal up to rounding; in bf16 the
+            cached way also holds the frozen weights and the sums between layers in bf16.
         frozen_mode: `eval`: no dropout inside the frozen model; it costs time and is noise in weights that cannot learn
             from it. `train`: as in the reference, which leaves it on while training.
         attention_outputs: have the frozen model return all attention weights and hidden states, as the reference does
@@ -90,3 +91,5 @@ class TimeLLMSettings:
                     raise ValueError(
                         f"computation: cached needs {name}: {str(value).lower()}; set `computation: plain`"
                     )
+        if self.prompt_attention == "prefix" and not self.attention_mask and self.llm != "none":
+            raise ValueError("prompt_attention: prefix needs attention_mask: true; padding has no block to belong to")

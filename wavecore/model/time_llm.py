@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from wavecore.errors import DataError, SettingsError
 from wavecore.model.attention import Prefix, Reading
-from wavecore.model.budget import Groups, Reduced, TokenBudget, group, spectra
+from wavecore.model.budget import Groups, Reduced, TokenBudget, falling, group, spectra
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
 from wavecore.model.kept import Kept
@@ -134,6 +134,11 @@ class TimeLLM(nn.Module):
         self.backbone = backbone
         # Without a language model its words are still what prototypes are made of.
         self.own_words = None if backbone is not None else nn.Parameter(words.detach(), requires_grad=False)
+        if backbone is not None and backbone.hooked != (settings.computation == "cached"):
+            raise SettingsError(
+                f"computation: {settings.computation}, but the frozen layers were made for the other way",
+                "build the model with `wavecore.model.build`",
+            )
         self.prompter = prompter
         self.budget: TokenBudget | None = None
         if settings.budget.enabled and backbone is not None:
@@ -292,11 +297,18 @@ class TimeLLM(nn.Module):
             return Use(self.patches)
         if self.training:
             tokens, depth = self.budget.drawn()
-            told = torch.zeros_like(self.budget.told)
-            told[:depth] = True
-            return Use(tokens, None if bool(told.all()) else told)
+            return Use(tokens, self.falling(depth))
         told = self.budget.told
         return Use(int(self.budget.tokens), None if bool(told.all()) else told)
+
+    def falling(self, depth: int) -> Tensor | None:
+        """Which prompt tokens each layer sees where all are seen in the first `depth` layers, [layers, P] bool: deeper
+        ones see a random part, as training does. None: all."""
+        assert self.budget is not None
+        if depth == len(self.budget.told):
+            return None
+        fixed = len(self.prompter.fixed_ids) if self.prompter is not None else 0
+        return falling(torch.rand(self.budget.told.shape), depth, fixed)
 
     def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, prompt_ids: Tensor | None, use: Use) -> Tensor:
         """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
@@ -355,9 +367,20 @@ class TimeLLM(nn.Module):
         return found
 
     def _rows(self, series: Tensor) -> list[list[int]]:
-        """The token ids of the windows' prompts."""
+        """The token ids of the windows' prompts.
+
+        Raises:
+            SettingsError: a prompt does not begin with the ids that all are meant to begin with.
+        """
         prompter = self._need_prompter()
-        return [p.ids for p in prompter.prompts(series.detach().float().cpu().numpy())]
+        rows = [p.ids for p in prompter.prompts(series.detach().float().cpu().numpy())]
+        same = len(prompter.fixed_ids)
+        if any(tuple(row[:same]) != prompter.fixed_ids for row in rows):
+            raise SettingsError(
+                f"backbone: the tokenizer of {self.settings.backbone} joins the end of the task with what follows it",
+                "end the dataset's `prompt` with a full stop, or set `computation: plain` and `prompt_attention: full`",
+            )
+        return rows
 
     def _need_prompter(self) -> Prompter:
         if self.prompter is None:
