@@ -75,3 +75,21 @@ def test_every_setting_is_in_params_and_known() -> None:
         (family["model"]["budget"], stages.get("budget").switches["budget"], BudgetSettings),
     ):
         assert set(given) | set(said) == {f.name for f in fields(cls)}
+
+
+def test_the_benchmark_tables_are_those_of_the_file() -> None:
+    """Every line of docs/performance.md's tables of measurements is printed from results/bench.jsonl."""
+    from pipelines.bench_table import memory, read, scale, speed
+
+    rows = read(ROOT / "results" / "bench.jsonl")
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for lines in (speed(rows), memory(rows), scale(rows)):
+        for line in lines:
+            assert line in text, line
+
+
+def test_every_file_linked_from_the_docs_exists() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)

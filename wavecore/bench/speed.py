@@ -32,7 +32,7 @@ def speed(
     repeats: int,
     threads: int,
     tokens: int,
-    depth: int,
+    depths: tuple[int, ...],
     peer: bool,
     window: int = 512,
 ) -> Iterator[Row]:
@@ -44,7 +44,7 @@ def speed(
         series: windows × channels a step.
         repeats: pairs that are timed.
         threads: of the CPU.
-        tokens, depth: of the budget when forecasting; in training they are drawn step by step.
+        tokens, depths: of the budget when forecasting, a row per depth; in training all that can be drawn has its turn.
         peer: also against neuralforecast, which must be installed.
     """
     shape, data = geometry(window), batch(series, window)
@@ -55,9 +55,9 @@ def speed(
             "exact": Side("base", "bf16"),
             "exact, float32": Side("base", "float32"),
             "exact, static prompt": Side("base.static_prompt", "bf16"),
-            "budget": Side("budget", "bf16", tokens=tokens, depth=depth),
         }
-        for path, side in sides.items():
+        budgets = [("budget", Side("budget", "bf16", tokens=tokens, depth=depth)) for depth in depths]
+        for path, side in (*sides.items(), *(budgets if bench == "infer" else [("budget", Side("budget", "bf16"))])):
             model = make(side, name, shape)
             mine = prompt_tokens(model, data)
             budget = side.stage == "budget"
@@ -78,7 +78,7 @@ def speed(
                     lambda: forecasts(reference, data, "float32", threads),
                     repeats,
                 )
-                extra |= {"tokens": tokens, "depth": depth} if budget else {}
+                extra |= {"tokens": tokens, "depth": side.depth} if budget else {}
             yield Row(bench, path, "reference", backbone, series, side.dtype, "float32", **times, more=extra)
             if path in ("exact", "exact, float32"):
                 yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)
