@@ -83,8 +83,9 @@ def test_the_benchmark_tables_are_those_of_the_file() -> None:
 
     rows = read(ROOT / "results" / "bench.jsonl")
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert len(speed(rows)) > 12
     for lines in (speed(rows), memory(rows), scale(rows)):
-        for line in lines:
+        for line in lines if len(lines) > 2 else ():  # a bench that was not run has a head alone
             assert line in text, line
 
 

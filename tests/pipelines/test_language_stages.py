@@ -167,7 +167,7 @@ def test_a_variant_needs_no_line_in_params(project: Path, tmp_path: Path) -> Non
     assert "model tiny|base.circular_lags" in said.steps
     config = json.loads((mine / "store/models/tiny/base.circular_lags/seed=0/config.json").read_text())
     assert config["model"]["prompt"]["lags"] == "circular"
-    assert config["model"]["llm_layers"] == 1  # shared by the family, for this benchmark
+    assert config["model"]["llm_layers"] == 2  # shared by the family, for this benchmark
     again = fine(mine, "run", "-b", "tiny", "-s", "base.circular_lags")
     assert again.steps == []
     # What the family shares reaches the variant too.
