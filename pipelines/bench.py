@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,12 +96,11 @@ def everything(
     Raises:
         SettingsError: neuralforecast is asked for and not there; nothing was measured.
     """
-    from assets.project import Project
     from wavecore.bench.peer import need_peer
 
     if peer:
         need_peer()
-    target = out if out.is_absolute() else Project.find().root / out
+    target = _placed(out)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     with part.open("w", encoding="utf-8") as file:
@@ -119,7 +118,14 @@ def shown(
     """The tables of a finished bench, as Markdown."""
     from pipelines.bench_table import markdown, read
 
-    typer.echo(markdown(read(file)), nl=False)
+    typer.echo(markdown(read(_placed(file))), nl=False)
+
+
+def _placed(path: Path) -> Path:
+    """Counted from the project's root, wherever the command was started."""
+    from assets.project import Project
+
+    return path if path.is_absolute() else Project.find().root / path
 
 
 def _line(row: Row) -> str:
@@ -142,44 +148,30 @@ def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _speed(
-    bench: str, backbone: str, series: str, repeats: int, threads: int, tokens: int, depth: int, peer: bool, json_: bool
-) -> None:
-    from wavecore.bench.speed import speed
+def _timed(bench: str) -> Callable[..., None]:
+    """The commands `train` and `infer`, which differ in what is timed alone."""
 
-    name = known_backbone(backbone)
-    for count in numbers(series, "--series"):
-        show(speed(bench, name, count, repeats, threads, tokens, (depth,), peer), json_)
+    def command(
+        backbone: Backbone = "minilm",
+        series: Series = "28,112",
+        repeats: Repeats = 5,
+        threads: Threads = 2,
+        tokens: Tokens = TOKENS,
+        depth: Depth = DEPTH,
+        peer: Peer = False,
+        as_json: Json = False,
+    ) -> None:
+        from wavecore.bench.speed import speed
 
+        name = known_backbone(backbone)
+        for count in numbers(series, "--series"):
+            show(speed(bench, name, count, repeats, threads, tokens, (depth,), peer), as_json)
 
-@app.command()
-def train(
-    backbone: Backbone = "minilm",
-    series: Series = "28,112",
-    repeats: Repeats = 5,
-    threads: Threads = 2,
-    tokens: Tokens = TOKENS,
-    depth: Depth = DEPTH,
-    peer: Peer = False,
-    as_json: Json = False,
-) -> None:
-    """A training step: forward, backward, Adam."""
-    _speed("train", backbone, series, repeats, threads, tokens, depth, peer, as_json)
+    return command
 
 
-@app.command()
-def infer(
-    backbone: Backbone = "minilm",
-    series: Series = "28,112",
-    repeats: Repeats = 5,
-    threads: Threads = 2,
-    tokens: Tokens = TOKENS,
-    depth: Depth = DEPTH,
-    peer: Peer = False,
-    as_json: Json = False,
-) -> None:
-    """Forecasts of a batch, prompts included."""
-    _speed("infer", backbone, series, repeats, threads, tokens, depth, peer, as_json)
+app.command("train", help="A training step: forward, backward, Adam.")(_timed("train"))
+app.command("infer", help="Forecasts of a batch, prompts included.")(_timed("infer"))
 
 
 @app.command()

@@ -37,7 +37,7 @@ def speed(rows: Rows) -> list[str]:
             continue
         what = f"{row['path']}, bf16" if row["dtype"] == "bf16" else row["path"]
         if "tokens" in row:
-            what += f", {row['tokens']} of 64 patches, prompt in {row['depth']} of 6 layers"
+            what += f", {row['tokens']} patches read, whole prompt in {row['depth']}"
         ratio = f"{row['ratio_median']:.2f}× ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
         seconds = f"{row['seconds']:.3f} : {row['other_seconds']:.3f}"
         error = "–" if row["error"] is None else f"{row['error']:.1e}"

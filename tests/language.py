@@ -120,6 +120,12 @@ def made(
     return found
 
 
+def budgeted(folder: Path | str, stage: str = "budget", **more: Any) -> TimeLLM:
+    """A forecaster with a token budget of a quarter, a half or all of its patches."""
+    own = {"shares": [0.25, 0.5], "windows": 3, **more.pop("budget", {})}
+    return made(stage, folder, budget=own, **more)
+
+
 def batch_of(windows: int, geometry: Geometry = GEOMETRY, seed: int = 0) -> Batch:
     random = np.random.default_rng(seed)
     t = np.arange(geometry.window + geometry.horizon)

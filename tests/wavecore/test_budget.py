@@ -11,16 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from language import FAMILIES, batch_of, made, window_data
+from language import FAMILIES, batch_of, budgeted, made
 
-from wavecore.config import TrainSettings
 from wavecore.errors import SettingsError
-from wavecore.learn import calibrate as calibration
-from wavecore.learn.calibrate import calibrate
-from wavecore.learn.checkpoint import load_model, save_model, trainable
 from wavecore.learn.forecast import predict
-from wavecore.learn.loop import train
-from wavecore.learn.manifest import manifest
 from wavecore.model.budget import (
     BudgetSettings,
     TokenBudget,
@@ -32,19 +26,8 @@ from wavecore.model.budget import (
     spectra,
 )
 from wavecore.model.layers import patches
-from wavecore.model.time_llm import TimeLLM, Use
-from wavecore.series.splits import Borders
+from wavecore.model.time_llm import Use
 from wavecore.series.windows import Batch
-
-BORDERS = Borders(train=(0, 200), select=(200, 260), decide=(260, 330), test=(330, 400))
-SHARES = {"budget": {"shares": [0.25, 0.5], "windows": 3}}
-TRAIN = TrainSettings(steps=2, batch_windows=2, eval_every=2, eval_windows=3, threads=1)
-
-
-def budgeted(folder: Path, stage: str = "budget", **more: Any) -> TimeLLM:
-    own = {**SHARES["budget"], **more.pop("budget", {})}
-    return made(stage, folder, budget=own, **more)
-
 
 # --- which tokens stay ------------------------------------------------------------------------------------------------
 
@@ -115,8 +98,7 @@ def test_a_window_whose_spectrum_changes_is_seen_locally() -> None:
 
 
 @pytest.mark.parametrize("length", [16, 7, 3])
-def test_whitening_counts_rare_frequencies_more(length: int) -> None:
-    """Bases are orthonormal, so before whitening distances are the patches' own; a constant window is defined."""
+def test_a_constant_window_is_defined(length: int) -> None:
     cut = torch.randn((2, 9, length), generator=torch.Generator().manual_seed(0))
     cut[1] = 0.0
     for kind in ("fourier", "wavelet"):
@@ -125,6 +107,22 @@ def test_whitening_counts_rare_frequencies_more(length: int) -> None:
         assert float(found[1].abs().max()) == 0.0
     assert contribution(cut, BudgetSettings())[1].tolist() == pytest.approx([1 / 9] * 9)
     assert group(spectra(cut, BudgetSettings()), 3).kept[1].tolist() == [6, 7, 8]
+
+
+def test_whitening_counts_rare_frequencies_more() -> None:
+    """Of two patches that stand out by the same energy, the one at a frequency that no other patch has counts more."""
+    t = torch.arange(512, dtype=torch.float32)
+    x = torch.sin(2 * torch.pi * t / 16)[None]
+    cut = x.unfold(-1, 16, 16).clone()
+    more = torch.sin(2 * torch.pi * torch.arange(16) / 16)
+    rare = torch.sin(2 * torch.pi * torch.arange(16) * 5 / 16)
+    cut[0, 5] += more * 0.5
+    cut[0, 20] += rare * (((1.5**2 - 1) * more.square().sum()) / rare.square().sum()).sqrt()
+    raw = cut.square().sum(-1)[0]
+    assert float(raw[5]) == pytest.approx(float(raw[20]), rel=1e-4)
+    for kind in ("fourier", "wavelet"):
+        share = contribution(cut, BudgetSettings(spectrum=kind))[0]
+        assert float(share[20]) > 1.2 * float(share[5]), kind
 
 
 # --- the model with a budget ------------------------------------------------------------------------------------------
@@ -240,52 +238,6 @@ def test_both_descriptions_have_the_same_scale() -> None:
     assert found["fourier"] == pytest.approx(found["wavelet"], rel=0.15)
 
 
-def test_influence_is_measured_all_over_decide(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    real = TimeLLM.influence
-
-    def noted(self: TimeLLM, x: torch.Tensor) -> torch.Tensor:
-        seen.append(len(x))
-        return real(self, x)
-
-    monkeypatch.setattr(TimeLLM, "influence", noted)
-    calibrate(trained(folders["bert"], budget={"windows": 0}), window_data(), BORDERS, TRAIN)
-    assert sum(seen) >= 32
-    assert max(seen) <= TRAIN.batch_windows
-
-
-def test_a_killed_run_with_a_budget_ends_in_the_same_bits(folders: dict[str, Path], tmp_path: Path) -> None:
-    """Its sizes are drawn step by step, so a resumed run must draw the same ones."""
-    import dataclasses
-
-    from wavecore.learn.manifest import tensors_hash
-
-    settings = dataclasses.replace(TRAIN, steps=6, eval_every=3, checkpoint_every=2)
-
-    class Killed(BaseException):
-        pass
-
-    def run(resume: Path, kill_at: int | None = None) -> TimeLLM:
-        model, steps = budgeted(folders["bert"]), []
-        real = model.budget.drawn  # type: ignore[union-attr]
-
-        def drawn() -> tuple[int, int]:
-            steps.append(1)
-            if kill_at is not None and len(steps) > kill_at:
-                raise Killed
-            return real()
-
-        model.budget.drawn = drawn  # type: ignore[union-attr, method-assign]
-        train(model, window_data(), BORDERS, settings, seed=0, resume_dir=resume, run_hash="x")
-        return model
-
-    whole = run(tmp_path / "whole")
-    with pytest.raises(Killed):
-        run(tmp_path / "cut", kill_at=4)
-    again = run(tmp_path / "cut")
-    assert tensors_hash(trainable(again)) == tensors_hash(trainable(whole))
-
-
 def test_training_steps_draw_sizes_from_their_seed(folders: dict[str, Path]) -> None:
     model = budgeted(folders["bert"]).train()
     budget = model.budget
@@ -361,86 +313,6 @@ def test_influence_is_the_attention_that_a_prompt_gets(family: str, folders: dic
     assert bool((found >= 0).all())
     assert bool((found.sum(dim=1) < 1).all())
     assert bool((found.sum(dim=1) > 0).all())
-
-
-# --- sizes chosen on `decide` -----------------------------------------------------------------------------------------
-
-
-def trained(folder: Path, stage: str = "budget", **more: Any) -> TimeLLM:
-    model = budgeted(folder, stage, **more)
-    train(model, window_data(), BORDERS, TRAIN, seed=0)
-    return model
-
-
-def test_one_cap_takes_the_pair_that_reads_least(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where fewer patches cost too much and the prompt is worth nothing, the prompt pays."""
-    model = trained(folders["bert"], "budget.shared", budget={"tolerance": 0.1})
-    monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches))
-    rows = calibrate(model, window_data(), BORDERS, TRAIN)
-    costs = [2 * row["tokens"] + 2 * row["prompt"] for row in rows[1:]]
-    assert costs == sorted(costs)
-    assert rows[-1]["chosen"]
-    assert (rows[-1]["tokens"], rows[-1]["depth"]) == (model.patches, 1)
-
-
-@pytest.mark.parametrize("stage", ["budget", "budget.series_only", "budget.per_window", "budget.shared"])
-def test_the_cheapest_within_the_tolerance_is_chosen(stage: str, folders: dict[str, Path]) -> None:
-    model = trained(folders["bert"], stage, budget={"tolerance": 0.5})
-    rows = calibrate(model, window_data(), BORDERS, TRAIN)
-    assert rows[0]["tokens"] == model.patches
-    assert rows[0]["within"]
-    (chosen,) = [row for row in rows if row["chosen"]]
-    assert chosen["error"] <= rows[0]["error"] * 1.5
-    assert all(row["within"] == (row["error"] <= rows[0]["error"] * 1.5) for row in rows)
-    assert chosen["tokens"] < model.patches, "half more error is allowed here"
-    cheaper = [r for r in rows if r["tokens"] < chosen["tokens"]]
-    if stage != "budget.shared":
-        assert not any(r["within"] and r["depth"] == 2 for r in cheaper)
-    assert int(model.budget.tokens) in model.budget.sizes  # type: ignore[union-attr]
-
-
-def test_a_tolerance_that_nothing_meets_keeps_everything(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = trained(folders["bert"], budget={"tolerance": 0.01})
-    monkeypatch.setattr(
-        calibration,
-        "evaluate",
-        lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches) + (not bool(m.budget.told.all())),
-    )
-    rows = calibrate(model, window_data(), BORDERS, TRAIN)
-    assert [row["chosen"] for row in rows] == [True] + [False] * (len(rows) - 1)
-    assert int(model.budget.tokens) == model.patches  # type: ignore[union-attr]
-    assert bool(model.budget.told.all())  # type: ignore[union-attr]
-
-
-def test_nothing_but_decide_is_looked_at(folders: dict[str, Path]) -> None:
-    """Other values after `decide`, and targets before it, change nothing of the choice."""
-    import dataclasses
-
-    data = window_data()
-    values = data.values.clone()
-    values[BORDERS.decide[1] :] = 100.0
-    values[: BORDERS.decide[0] - data.window] = -100.0
-    poisoned = dataclasses.replace(data, values=values)
-    model, other = trained(folders["gpt2"]), trained(folders["gpt2"])
-    assert calibrate(model, data, BORDERS, TRAIN) == calibrate(other, poisoned, BORDERS, TRAIN)
-
-
-def test_the_choice_is_saved_with_the_weights(folders: dict[str, Path], tmp_path: Path) -> None:
-    model, batch = trained(folders["bert"], budget={"tolerance": 0.9}), batch_of(2)
-    rows = calibrate(model, window_data(), BORDERS, TRAIN)
-    assert int(model.budget.tokens) < model.patches  # type: ignore[union-attr]
-    config = {"stage": "budget"}
-    full = manifest(
-        model, config=config, data_hash="x", rooms=["wavecore/model"], seed=0, threads=1, dtype="float32",
-        device="cpu", steps=2, best_step=2, calibration=rows,
-    )  # fmt: skip
-    save_model(tmp_path / "m", model, config, [], full)
-    loaded = load_model(tmp_path / "m", lambda _: budgeted(folders["bert"], budget={"tolerance": 0.9}))
-    assert loaded.manifest["calibration"] == rows
-    np.testing.assert_array_equal(predict(loaded.model, batch), predict(model, batch))
-    assert not any("tokens" in name for name in trainable(model))
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from language import FAMILIES, GEOMETRY, batch_of, made, window_data
 
+from wavecore.bench.models import plain_twin
 from wavecore.errors import SettingsError
 from wavecore.learn.forecast import forecast, predict
 from wavecore.model import attention, frozen
@@ -24,25 +25,12 @@ from wavecore.model.time_llm import TimeLLM, Use
 STAGES = ("base", "prompt", "base.static_prompt")
 
 
-def plain_twin(model: TimeLLM, folder: Path) -> TimeLLM:
-    """The same weights and options, computed in one pass."""
-    settings = dataclasses.replace(model.settings, computation="plain")
-    backbone = Backbone(language.pretrained(language.find(str(folder)), settings.llm_layers))
-    geometry = (GEOMETRY.window, GEOMETRY.horizon, GEOMETRY.patch)
-    twin = TimeLLM(*geometry, settings, backbone.words, backbone, model.prompter)
-    own = dict(twin.named_parameters())
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            own[name].copy_(parameter)
-    return twin
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("stage", STAGES)
 def test_cached_equals_plain(family: str, stage: str, folders: dict[str, Path]) -> None:
     """Forecasts to 1e-5, gradients to 1e-4 (float32), with prompts of several lengths in one batch."""
     cached = made(stage, folders[family], dropout=0.0)
-    plain, batch = plain_twin(cached, folders[family]), batch_of(5)
+    plain, batch = plain_twin(cached, str(folders[family]), GEOMETRY), batch_of(5)
     if stage != "base.static_prompt":
         assert len({len(p.ids) for p in cached.prompts(batch.x)}) > 1, "prompts of one length would prove little"
     for model in (cached, plain):
@@ -255,7 +243,7 @@ def _saved_bytes(model: TimeLLM, batch: Any) -> int:
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_cached_prompt_keeps_nothing_for_the_backward_pass(family: str, folders: dict[str, Path]) -> None:
     cached = made("base", folders[family], dropout=0.0)
-    plain, batch = plain_twin(cached, folders[family]), batch_of(4)
+    plain, batch = plain_twin(cached, str(folders[family]), GEOMETRY), batch_of(4)
     assert _saved_bytes(cached, batch) < 0.5 * _saved_bytes(plain, batch)
 
 

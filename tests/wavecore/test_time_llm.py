@@ -312,15 +312,16 @@ def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) 
     assert not torch.equal(queries[0], queries[1][:, : queries[0].shape[1]])
 
 
+# Prototypes that are weights of their own (`base`) have no bias.
+MAPPED = ("mapping.weight", "mapping.bias")
+PROJECTED = tuple(f"reprogramming.{part}.{kind}" for part in ("key", "value") for kind in ("weight", "bias"))
+
+
 @pytest.mark.parametrize(
-    "weight",
-    ["mapping.weight", "mapping.bias", "reprogramming.key.weight", "reprogramming.key.bias",
-     "reprogramming.value.weight", "reprogramming.value.bias"],
-)  # fmt: skip
-@pytest.mark.parametrize("stage", ["base", "base.mapping"])
+    ("stage", "weight"),
+    [("base", w) for w in ("mapping.weight", *PROJECTED)] + [("base.mapping", w) for w in (*MAPPED, *PROJECTED)],
+)
 def test_the_cache_is_dropped_when_a_weight_changes(stage: str, weight: str, folders: dict[str, Path]) -> None:
-    if stage == "base" and weight == "mapping.bias":
-        pytest.skip("prototypes that are weights of their own have no bias")
     model, batch = made(stage, folders["bert"]).eval(), batch_of(2)
     first = predict(model, batch)
     with torch.no_grad():

@@ -141,7 +141,7 @@ def hold(model: TimeLLM, tokens: int, depth: int | None) -> None:
     model.budget.told.copy_(falling(rank, depth, len(model.prompter.fixed_ids)))
 
 
-def plain_twin(model: TimeLLM, side: Side, backbone: str, shape: Geometry) -> nn.Module:
+def plain_twin(model: TimeLLM, backbone: str, shape: Geometry) -> TimeLLM:
     """The same weights and options computed in one pass over prompt and patches."""
     settings = replace(model.settings, computation="plain", budget=replace(model.settings.budget, enabled=False))
     from wavecore.model.frozen import Backbone

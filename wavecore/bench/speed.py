@@ -96,10 +96,10 @@ def _against_plain(
     bench: str, model: Any, side: Side, name: str, backbone: str, series: int, repeats: int, threads: int,
     shape: Any, data: Any,
 ) -> Row:  # fmt: skip
-    twin = plain_twin(model, side, name, shape)
+    twin = plain_twin(model, name, shape)
     if bench == "train":
         times = alternate(Trainer(model, data, side.dtype, threads), Trainer(twin, data, side.dtype, threads), repeats)
-        twin = plain_twin(model, side, name, shape)
+        twin = plain_twin(model, name, shape)
     else:
         times = alternate(
             lambda: forecasts(model, data, side.dtype, threads), lambda: forecasts(twin, data, side.dtype, threads),
