@@ -58,8 +58,7 @@ def premises(
             series, _, _ = model.normalized(batch.x)
             cut = patches(series, *model.patch)
             shares.append(contribution(cut, settings).sort(dim=-1, descending=True).values.cumsum(dim=-1))
-            found = group(spectra(cut, settings), model.patches)
-            turn = found.evidence.gather(1, found.order.argsort(dim=-1))[:, 1:]
+            turn = group(spectra(cut, settings), model.patches).in_turn()[:, 1:]
             evidence.append(turn / turn[:, :1].clamp_min(1e-12))
             influence = model.influence(batch.x)
             told.append(torch.stack([influence[:, :fixed].sum(-1), influence[:, fixed:].sum(-1)], dim=-1) * len(series))

@@ -64,7 +64,7 @@ def test_groups_equal_a_plain_search(seed: int, total: int, data: st.DataObject)
 def test_evidence_falls_from_token_to_token() -> None:
     features = torch.randn((3, 20, 4), generator=torch.Generator().manual_seed(0))
     found = group(features, 12)
-    turn = found.evidence.gather(1, found.order.argsort(dim=-1))
+    turn = found.in_turn()
     assert bool((turn[:, 1:] <= turn[:, :-1]).all())
 
 
@@ -234,7 +234,7 @@ def test_both_descriptions_have_the_same_scale() -> None:
         features = spectra(cut, BudgetSettings(spectrum=kind))
         torch.testing.assert_close(features.square().sum(-1).mean(-1), torch.ones(64))
         groups = group(features, 9)
-        found[kind] = float(groups.evidence.gather(1, groups.order.argsort(dim=-1))[:, 8].mean())
+        found[kind] = float(groups.in_turn()[:, 8].mean())
     assert found["fourier"] == pytest.approx(found["wavelet"], rel=0.15)
 
 

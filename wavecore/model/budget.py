@@ -100,6 +100,10 @@ class Groups(NamedTuple):
     evidence: Tensor
     away: Tensor
 
+    def in_turn(self) -> Tensor:
+        """The evidence in the order of choice, falling: [M, K]."""
+        return self.evidence.gather(1, self.order.argsort(dim=-1))
+
 
 def sizes(settings: BudgetSettings, patches: int) -> tuple[int, ...]:
     """The numbers of tokens that are tried, rising, L at the end.
@@ -330,9 +334,8 @@ class TokenBudget(nn.Module):
         if len(tried) < 2:
             return torch.full((len(cut),), most, device=cut.device)
         with torch.no_grad(), torch.autocast(cut.device.type, enabled=False):
-            found = group(spectra(cut, self.settings), tried[-1])
-            turn = found.evidence.gather(1, found.order.argsort(dim=-1))
-        wanted = (turn > self.threshold).sum(dim=-1)
+            evidence = group(spectra(cut, self.settings), tried[-1]).in_turn()
+        wanted = (evidence > self.threshold).sum(dim=-1)
         steps = torch.tensor(tried, device=cut.device)
         return steps[torch.searchsorted(steps, wanted).clamp(max=len(tried) - 1)]
 

@@ -54,9 +54,6 @@ class Kept(Generic[T]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Kept[T]:
         return Kept()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_found": None}
-
 
 def _state(weights: tuple[Tensor, ...], key: object) -> _State:
     kind = weights[0].device.type

@@ -30,9 +30,8 @@ class TimeLLMSettings:
         prototype_rate: factor on the learning rate of prototypes from `words`.
         dropout: on patch embeddings, attention and forecast.
         dropout_on: in reprogramming, `weights`: single attention weights, as in the reference. `prototypes`: whole
-            prototypes, other ones in each step, which costs nothing where the other costs a third of a step.
-        token_norm: a LayerNorm after reprogramming that begins at the size of real word embeddings. Without it tokens
-            are far smaller than words at first, and a forecast stays its window's mean for a hundred steps or more.
+            prototypes, other ones in each step, which needs a random number per prototype, not per weight.
+        token_norm: a LayerNorm after reprogramming that begins at the size of real word embeddings.
         query_std: deviation of the query weights at the start; 0: torch's own, with which all prototypes are attended
             to alike at first.
         attention_mask: padding between prompt and patches is neither attended to nor counted as a position. Without it

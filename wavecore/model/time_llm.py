@@ -200,7 +200,7 @@ class TimeLLM(nn.Module):
         """Forecasts where each series is read with as many tokens as it needs: those of a size together."""
         assert self.budget is not None
         series, mean, std = self.normalized(x)
-        need, told = self.needed(x), self.use().told
+        need, told = self.budget.needed(patches(series, *self.patch)), self.use().told
         ahead = series.new_empty((len(series), self.head.linear.out_features))
         for size in need.unique().tolist():
             rows = (need == size).nonzero()[:, 0]
@@ -218,8 +218,7 @@ class TimeLLM(nn.Module):
     def evidence(self, x: Tensor, count: int) -> Tensor:
         """Evidence of the first `count` tokens kept of each series, in the order of choice, falling: [M, count]."""
         series, _, _ = self.normalized(x)
-        found = group(spectra(patches(series, *self.patch), self.settings.budget), count)
-        return found.evidence.gather(1, found.order.argsort(dim=-1))
+        return group(spectra(patches(series, *self.patch), self.settings.budget), count).in_turn()
 
     def influence(self, x: Tensor) -> Tensor:
         """How much each layer's patches attend to each prompt token, [layers, P]: mean over series, patches and heads;
