@@ -155,12 +155,16 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "budget", "base",
         "`base` with fewer series tokens by their spectrum and prompt tokens that fall with depth (B1, B2).",
-        budget={"enabled": True, "reduce": "merge", "spectrum": "auto", "give_back": True, "per_window": False,
-                "prompt": True, "shared": False},
+        budget={"enabled": True, "reduce": "merge", "spectrum": "auto", "counted": True, "give_back": True,
+                "per_window": False, "prompt": True, "shared": False},
     ),
     _time_llm(
         "budget.drop", "budget", "`budget` with the kept patch alone in place of its group's mean.",
         budget={"enabled": True, "reduce": "drop"},
+    ),
+    _time_llm(
+        "budget.uncounted", "budget", "`budget` with every token that is read attended to as one token.",
+        budget={"enabled": True, "counted": False},
     ),
     _time_llm(
         "budget.no_return", "budget", "`budget` without what sets a patch apart from its group going to the head.",

@@ -177,25 +177,27 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
 
 
 def _masked(
-    module: Any, query: Any, key: Any, value: Any, _: Any, scaling: float = 1.0, seen: Any = None, **__: Any
+    module: Any, query: Any, key: Any, value: Any, _: Any, scaling: float = 1.0, added: Any = None, **__: Any
 ) -> Any:
-    """Attention written out over the whole sequence, with a mask of its own for each layer."""
+    """Attention written out over the whole sequence, with scores of its own added in each layer."""
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    scores = (query @ key.transpose(-1, -2) * scaling).masked_fill(~seen[module.layer_idx], -1e30)
+    scores = query @ key.transpose(-1, -2) * scaling + added[module.layer_idx]
     return (scores.softmax(-1) @ value).transpose(1, 2), None
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_budget_equals_one_pass_with_a_mask_per_layer(family: str, folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_budget_equals_one_pass_with_a_mask_per_layer(family: str, counted: bool, folders: dict[str, Path]) -> None:
     """Four patches at their places behind a prompt that the second layer sees in part: the same hidden states as prompt
-    and patches in one sequence, where masks say who sees whom."""
+    and patches in one sequence, where masks say who sees whom. A patch that counts as n stands there n times."""
     from transformers import AttentionInterface
 
     from wavecore.model import backbone as language
     from wavecore.model.backbone import first_position
 
-    model, batch = budgeted(folders[family]).eval(), batch_of(3)
+    stage = "budget" if counted else "budget.uncounted"
+    model, batch = budgeted(folders[family], stage).eval(), batch_of(3)
     fixed = len(model.prompter.fixed_ids)  # type: ignore[union-attr]
     told = torch.ones_like(model.budget.told)  # type: ignore[union-attr]
     told[1] = False
@@ -209,21 +211,26 @@ def test_a_budget_equals_one_pass_with_a_mask_per_layer(family: str, folders: di
         for m, ids in enumerate(rows):
             width = len(ids)
             words = plain.get_input_embeddings()(torch.tensor([ids]))
-            whole = torch.cat([words, trace.reprogrammed[m : m + 1]], dim=1)
-            at = torch.cat([torch.arange(width), width + trace.groups.kept[m]])  # type: ignore[union-attr]
-            block = torch.tensor([0] * fixed + [1] * (width - fixed) + [2] * 4)
-            order = torch.arange(width + 4)
+            assert trace.groups is not None
+            times = trace.groups.members()[m].long() if counted else torch.ones(4, dtype=torch.int64)
+            copies = torch.arange(4).repeat_interleave(times)
+            whole = torch.cat([words, trace.reprogrammed[m : m + 1, copies]], dim=1)
+            at = torch.cat([torch.arange(width), width + trace.groups.kept[m, copies]])
+            block = torch.tensor([0] * fixed + [1] * (width - fixed) + [2] * len(copies))
+            order = torch.cat([torch.arange(width), width + copies])
             seen = order[:, None] >= order[None] if model.backbone.causal else block[:, None] >= block[None]  # type: ignore[union-attr]
-            masks = []
+            scores = []
             for layer in range(2):
                 own = seen.clone()
                 own[width:, :width] &= told[layer, :width]
-                masks.append(own)
+                added = torch.zeros(own.shape).masked_fill(~own, -1e30)
+                scores.append(added)
             extra = {"use_cache": False} if model.backbone.causal else {}  # type: ignore[union-attr]
             hidden = plain(
-                inputs_embeds=whole, position_ids=at[None] + first_position(plain.config), seen=masks, **extra
+                inputs_embeds=whole, position_ids=at[None] + first_position(plain.config), added=scores, **extra
             ).last_hidden_state
-            torch.testing.assert_close(trace.hidden[m], hidden[0, width:], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(trace.hidden[m, copies], hidden[0, width:], atol=1e-5, rtol=1e-4)
+            assert not counted or len(copies) == model.patches
 
 
 def test_both_descriptions_have_the_same_scale() -> None:

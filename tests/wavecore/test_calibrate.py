@@ -13,7 +13,7 @@ from language import batch_of, budgeted, window_data
 
 from wavecore.config import TrainSettings
 from wavecore.learn import calibrate as calibration
-from wavecore.learn.calibrate import calibrate
+from wavecore.learn.calibrate import calibrate, most_windows
 from wavecore.learn.checkpoint import load_model, save_model, trainable
 from wavecore.learn.forecast import predict
 from wavecore.learn.loop import train
@@ -36,7 +36,9 @@ def test_one_cap_takes_the_pair_that_reads_least(folders: dict[str, Path], monke
     model = trained(folders["bert"], "budget.shared", budget={"tolerance": 0.1})
     monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches))
     rows = calibrate(model, window_data(), BORDERS, TRAIN)
-    costs = [2 * row["tokens"] + 2 * row["prompt"] for row in rows[1:]]
+    sizes = len(model.budget.sizes)  # type: ignore[union-attr]
+    assert all(row["depth"] == 2 for row in rows[:sizes])
+    costs = [2 * row["tokens"] + 2 * row["prompt"] for row in rows[sizes:]]
     assert costs == sorted(costs)
     assert rows[-1]["chosen"]
     assert (rows[-1]["tokens"], rows[-1]["depth"]) == (model.patches, 1)
@@ -47,10 +49,12 @@ def test_the_cheapest_within_the_tolerance_is_chosen(stage: str, folders: dict[s
     model = trained(folders["bert"], stage, budget={"tolerance": 0.5})
     rows = calibrate(model, window_data(), BORDERS, TRAIN)
     assert rows[0]["tokens"] == model.patches
-    assert rows[0]["within"]
+    whole = [row for row in rows if row["depth"] == 2][:4]
+    assert len({row["tokens"] for row in whole}) == len(whole), "every size is scored"
     (chosen,) = [row for row in rows if row["chosen"]]
-    assert chosen["error"] <= rows[0]["error"] * 1.5
-    assert all(row["within"] == (row["error"] <= rows[0]["error"] * 1.5) for row in rows)
+    limit = 1.5 * min(row["error"] for row in whole)
+    assert chosen["within"]
+    assert all(row["within"] == (row["error"] <= limit) for row in rows)
     assert chosen["tokens"] < model.patches, "half more error is allowed here"
     cheaper = [r for r in rows if r["tokens"] < chosen["tokens"]]
     if stage != "budget.shared":
@@ -71,6 +75,37 @@ def test_a_tolerance_that_nothing_meets_keeps_everything(
     assert [row["chosen"] for row in rows] == [True] + [False] * (len(rows) - 1)
     assert int(model.budget.tokens) == model.patches  # type: ignore[union-attr]
     assert bool(model.budget.told.all())  # type: ignore[union-attr]
+
+
+def test_a_size_is_held_against_the_best_of_all(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where everything read is worst, a size that is no worse than that would give away what a larger one has."""
+    model = trained(folders["bert"], budget={"tolerance": 0.01, "prompt": False})
+    assert model.budget is not None
+    errors = dict(zip(model.budget.sizes, (1.2, 1.0, 1.3), strict=True))
+    monkeypatch.setattr(calibration, "evaluate", lambda m, *_: errors[int(m.budget.tokens)])
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    assert {row["tokens"]: row["within"] for row in rows} == {k: e <= 1.01 for k, e in errors.items()}
+    assert int(model.budget.tokens) == min(k for k, e in errors.items() if e <= 1.01)
+
+
+@pytest.mark.parametrize("stage", ["budget", "budget.series_only", "budget.per_window", "budget.shared"])
+def test_no_more_windows_are_forecast_than_was_said(
+    stage: str, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no choice is ever cheap enough (or, one by one, every one is), the search goes to its end."""
+    for error in (1.0, 2.0):
+        model, seen = trained(folders["bert"], stage), []
+
+        def scored(m: Any, _: Any, chosen: Any, *__: Any, error: float = error, seen: list[int] = seen) -> float:
+            seen.append(len(chosen))
+            return 1.0 if bool(m.budget.told.all()) else error
+
+        monkeypatch.setattr(calibration, "evaluate", scored)
+        calibrate(model, window_data(), BORDERS, TRAIN)
+        most = most_windows(model, window_data(), BORDERS)
+        assert sum(seen) <= most
+        if stage in ("budget", "budget.series_only") and error == 1.0:
+            assert sum(seen) == most
 
 
 def test_nothing_but_decide_is_looked_at(folders: dict[str, Path]) -> None:

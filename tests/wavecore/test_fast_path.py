@@ -92,14 +92,18 @@ def test_prefixes_join_and_thin_out() -> None:
     assert fewer.length.tolist() == both.length.tolist()
 
 
+@pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
-def test_attend_equals_a_naive_loop(causal: bool) -> None:
+def test_attend_equals_a_naive_loop(causal: bool, counted: bool) -> None:
+    """A token that counts as n is n tokens of the same key and value."""
     draw = torch.Generator().manual_seed(0)
     query, (key, value) = torch.randn((2, 4, 5, 3), generator=draw), torch.randn((2, 2, 2, 5, 3), generator=draw)
     prefix_keys, prefix_values = torch.randn((2, 2, 2, 6, 3), generator=draw)
     seen = torch.tensor([[True] * 6, [True, True, False, True, False, False]])
     own = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    reading = Reading(Prefix((prefix_keys,), (prefix_values,), (seen,), seen.sum(-1)), own, causal, kept=[], weights=[])
+    counts = torch.tensor([[1, 3, 2, 1, 1], [2, 1, 1, 4, 5]]) if counted else torch.ones((2, 5), dtype=torch.int64)
+    prefix = Prefix((prefix_keys,), (prefix_values,), (seen,), seen.sum(-1))
+    reading = Reading(prefix, own, causal, counts.float() if counted else None, kept=[], weights=[])
     layer = type("Layer", (), {"layer_idx": 0})()
     found, _ = attend(layer, query, key, value, None, scaling=0.5, reading=reading)
     for m in range(2):
@@ -108,8 +112,9 @@ def test_attend_equals_a_naive_loop(causal: bool) -> None:
                 keys = torch.cat([prefix_keys[m, h // 2], key[m, h // 2]])
                 values = torch.cat([prefix_values[m, h // 2], value[m, h // 2]])
                 allowed = torch.cat([seen[m], own[m] & (torch.arange(5) <= i if causal else torch.ones(5).bool())])
-                weights = torch.softmax((keys[allowed] @ query[m, h, i]) * 0.5, 0)
-                torch.testing.assert_close(found[m, i, h], weights @ values[allowed])
+                times = torch.cat([torch.ones(6, dtype=torch.int64), counts[m]]) * allowed
+                weights = torch.softmax((keys.repeat_interleave(times, 0) @ query[m, h, i]) * 0.5, 0)
+                torch.testing.assert_close(found[m, i, h], weights @ values.repeat_interleave(times, 0))
     assert reading.kept is not None
     assert reading.kept[0][0] is key
     assert reading.weights is not None
@@ -118,10 +123,14 @@ def test_attend_equals_a_naive_loop(causal: bool) -> None:
 
 @pytest.mark.parametrize("queries", [3, attention.QUERIES, attention.QUERIES + 7])
 @pytest.mark.parametrize("gradient", [False, True])
-def test_both_ways_of_attention_are_the_same(queries: int, gradient: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("boolean", [False, True])
+def test_both_ways_of_attention_are_the_same(
+    queries: int, gradient: bool, boolean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn((2, n, 8), generator=draw).requires_grad_(gradient) for n in (queries, 30, 30))
     mask = torch.rand((2, 1, 30), generator=draw) > 0.2
+    mask = mask if boolean else torch.randn((2, 1, 30), generator=draw).masked_fill(~mask, torch.finfo().min)
     fused = dot_product(query, key, value, mask, 0.3)
     monkeypatch.setattr(attention, "_low", lambda _: True)
     products = dot_product(query, key, value, mask, 0.3)

@@ -25,19 +25,21 @@ LOOKED_AT = 32
 def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: TrainSettings) -> list[dict[str, Any]]:
     """Choose how many patches are read and how deep the prompt is seen, and leave the choice in the model's budget.
 
-    First the patches, the prompt seen in full: the smallest size whose error is within the tolerance of the same
-    model's with everything read. Then, with that size, the prompt is taken from one layer after the other, deepest
-    first, until the error is no longer within it. With `budget.shared` both at once: of all pairs within the tolerance
-    the one that reads the fewest tokens. Early stopping has never seen `decide`, and nothing here sees the test
-    windows. The tolerance is held on the windows that the choice is made on.
+    First the patches, the prompt seen in full: of all sizes the smallest whose error is within the tolerance of the
+    lowest one's. (Everything read is not always the best: where it is not, a size that is only no worse than that
+    would give away what a larger one has.) Then, with that size, the prompt is taken from one layer after the other,
+    deepest first, until the error is no longer within it. With `budget.shared` both at once: of all pairs within the
+    tolerance the one that reads the fewest tokens. Early stopping has never seen `decide`, and nothing here sees the
+    test windows. The tolerance is held on the windows that the choice is made on.
 
     Args:
         model: trained, with a token budget.
         settings: of the training run.
 
     Returns:
-        what was tried, in order, everything read first: tokens (of a window, mean over some), depth (layers that see
-        the whole prompt), prompt (prompt tokens a layer sees, mean), error, within (the tolerance) and chosen.
+        what was tried, in order, everything read first, then the other sizes from the largest on: tokens (of a window,
+        mean over some), depth (layers that see the whole prompt), prompt (prompt tokens a layer sees, mean), error,
+        within (the tolerance) and chosen.
 
     Raises:
         SettingsError: `decide` has not one window.
@@ -61,7 +63,6 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
         layers, width = influence.shape
         assert model.prompter is not None
         fixed = len(model.prompter.fixed_ids)
-        limit = float("inf")
 
         def tried(size: int, depth: int, threshold: float) -> dict[str, Any]:
             _set(budget, size, falling(influence, depth, fixed), threshold)
@@ -72,48 +73,58 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
                     "depth": depth,
                     "prompt": float(budget.told[:, :width].sum(dim=1).float().mean()),
                     "error": error,
-                    "within": error <= limit,
+                    "within": False,
                     "chosen": False,
                 }
             )
             return rows[-1]
 
-        best, (size, depth, threshold) = tried(budget.patches, layers, 0.0), (budget.patches, layers, 0.0)
-        limit = best["error"] * (1 + budget.settings.tolerance)
+        # Cheapest first; everything read is the last of them and the first to be scored.
+        sizes = [*_candidates(model, batches), (budget.patches, 0.0)]
+        scored = [tried(size, layers, threshold) for size, threshold in reversed(sizes)][::-1]
+        limit = min(row["error"] for row in scored) * (1 + budget.settings.tolerance)
+        for row in scored:
+            row["within"] = row["error"] <= limit
+        place_in = next(i for i, row in enumerate(scored) if row["within"])
+        best, (size, threshold), depth = scored[place_in], sizes[place_in], layers
         depths = range(1, layers) if budget.settings.prompt else ()
         if budget.settings.shared:
-            for choice in _by_cost(budget, influence, fixed, depths):
-                row = tried(*choice)
-                if row["within"]:
-                    best, (size, depth, threshold) = row, choice
-                    break
+            further = _by_cost(budget, influence, fixed, depths, (size, layers))
         else:
-            for most, least in _candidates(model, batches):
-                row = tried(most, layers, least)
-                if row["within"]:
-                    best, size, threshold = row, most, least
-                    break
-            for fewer in reversed(depths):
-                row = tried(size, fewer, threshold)
-                if not row["within"]:
-                    break
-                best, depth = row, fewer
+            further = [(size, fewer) for fewer in reversed(depths)]
+        for most, fewer in further:
+            row = tried(most, fewer, threshold)
+            row["within"] = row["error"] <= limit
+            if row["within"]:
+                best, size, depth = row, most, fewer
+            # The cheapest pair ends the search; else the first depth that costs too much.
+            if row["within"] == budget.settings.shared:
+                break
         _set(budget, size, falling(influence, depth, fixed), threshold)
-    best["chosen"] = best["within"] = True
+    best["chosen"] = True
     return rows
 
 
+def most_windows(model: Any, data: WindowData, borders: Borders) -> int:
+    """How many windows `calibrate` forecasts at most, for an estimate of its time."""
+    budget = model.budget
+    chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), budget.settings.windows)
+    depths = len(budget.told) - 1 if budget.settings.prompt else 0
+    pairs = len(budget.sizes) * depths if budget.settings.shared else depths
+    return len(chosen) * (len(budget.sizes) + pairs)
+
+
 def _by_cost(
-    budget: TokenBudget, influence: Tensor, fixed: int, depths: range | tuple[()]
-) -> list[tuple[int, int, float]]:
-    """All pairs of a number of patches and a depth of the prompt but the whole, fewest tokens read first."""
-    layers = len(influence)
+    budget: TokenBudget, influence: Tensor, fixed: int, depths: range | tuple[()], most: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """The pairs of a number of patches and a depth of the prompt that read less than the pair `most`, the least first;
+    without those that see the whole prompt in every layer, which are scored already."""
 
     def cost(size: int, depth: int) -> int:
-        return size * layers + int(falling(influence, depth, fixed).sum())
+        return size * len(influence) + int(falling(influence, depth, fixed).sum())
 
-    pairs = [(size, depth, 0.0) for size in budget.sizes for depth in (*depths, layers)]
-    return sorted((p for p in pairs if p[:2] != (budget.patches, layers)), key=lambda p: (cost(*p[:2]), p))
+    pairs = [(size, depth) for size in budget.sizes for depth in depths]
+    return sorted((p for p in pairs if cost(*p) < cost(*most)), key=lambda p: (cost(*p), p))
 
 
 def _mean(parts: list[Tensor]) -> Tensor:

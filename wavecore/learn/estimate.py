@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from wavecore.config import TrainSettings
+from wavecore.learn.calibrate import most_windows
 from wavecore.learn.checkpoint import trainable
 from wavecore.learn.device import accelerator, place_of, threads
 from wavecore.learn.forecast import device_of
@@ -29,25 +30,28 @@ class Estimate(NamedTuple):
         step: per optimizer step; 0 where nothing is learned.
         eval_window: per window forecast.
         validation_windows: windows scored at each validation of this run.
+        calibration_windows: windows forecast after training, while a token budget's sizes are chosen, at most.
     """
 
     step: float
     eval_window: float
     validation_windows: int
+    calibration_windows: int = 0
 
     def training(self, settings: TrainSettings) -> float:
-        """Seconds for all steps and validations, none of them saved by early stopping."""
+        """Seconds for all steps and validations, none of them saved by early stopping, and the choice of a budget."""
         if not self.step:
             return 0.0
         validations = -(-settings.steps // settings.eval_every)
-        return settings.steps * self.step + validations * self.validation_windows * self.eval_window
+        windows = validations * self.validation_windows + self.calibration_windows
+        return settings.steps * self.step + windows * self.eval_window
 
     def steps_in(self, seconds: float, settings: TrainSettings) -> int:
         """Steps, with their validations, that fit into `seconds`; 0 where nothing is learned."""
         if not self.step:
             return 0
         each = self.step + self.validation_windows * self.eval_window / settings.eval_every
-        return int(seconds / each)
+        return max(0, int((seconds - self.calibration_windows * self.eval_window) / each))
 
 
 def estimate_seconds(
@@ -95,4 +99,5 @@ def estimate_seconds(
         start = now()
         evaluate(probe, placed, chosen, engine, settings)
         window_seconds = (now() - start) / len(chosen)
-    return Estimate(step_seconds, window_seconds, len(select))
+        choice = most_windows(probe, placed, borders) if varied else 0
+    return Estimate(step_seconds, window_seconds, len(select), choice)

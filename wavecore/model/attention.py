@@ -87,6 +87,9 @@ class Reading:
         prefix: what stands before them.
         own: [M, L] bool, False on padding among them; None where there is none.
         causal: whether a token sees only those before it.
+        counts: [M, L], as how many tokens each of them counts: a token that stands for n is attended to as n tokens
+            with its key would be, by log n on its scores (Bolya et al., "Token Merging", ICLR 2023, section 3); None:
+            as one each.
         kept: filled with (keys, values) of each layer, the pass's own ones, where it is a list.
         weights: filled with the attention weights [M, h, L, P_l + L] of each layer, where it is a list (for looking
             inside; the products are then written out).
@@ -97,19 +100,25 @@ class Reading:
     prefix: Prefix | None = None
     own: Tensor | None = None
     causal: bool = False
+    counts: Tensor | None = None
     kept: list[tuple[Tensor, Tensor]] | None = None
     weights: list[Tensor] | None = None
     last: int | None = None
     _masks: dict[tuple[int, int], Tensor | None] = field(default_factory=dict)
 
-    def mask(self, layer: int, queries: int, device: torch.device) -> Tensor | None:
-        """Which keys each query sees, [M or 1, 1, L or 1, P_l + L] bool; None where it sees all."""
+    def mask(self, layer: int, queries: int, like: Tensor) -> Tensor | None:
+        """Which keys each query sees, [M or 1, 1, L or 1, P_l + L] bool, or with `counts` what is added to its scores,
+        of the type of `like`; None where it sees all and each counts as one."""
         before = self.prefix.masks[layer] if self.prefix is not None else None
         width = self.prefix.keys[layer].shape[2] if self.prefix is not None else 0
         # Most layers have the mask of the one before.
         same = (id(before), width)
         if same not in self._masks:
-            self._masks[same] = self._mask(before, width, queries, device)
+            seen = self._mask(before, width, queries, like.device)
+            if self.counts is not None:
+                added = F.pad(self.counts.log().to(like.dtype), (width, 0))[:, None, None, :]
+                seen = added if seen is None else torch.where(seen, added, torch.finfo(like.dtype).min)
+            self._masks[same] = seen
         return self._masks[same]
 
     def _mask(self, before: Tensor | None, width: int, queries: int, device: torch.device) -> Tensor | None:
@@ -155,7 +164,7 @@ def attend(
         reading.kept.append((key, value))
     if reading.last == layer:
         raise Enough
-    mask = reading.mask(layer, query.shape[2], query.device)
+    mask = reading.mask(layer, query.shape[2], query)
     if reading.prefix is not None and reading.prefix.keys[layer].shape[2]:
         series = len(query)
         key = _joined(reading.prefix.keys[layer], key, series, 2)
@@ -195,8 +204,10 @@ def weights_of(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float |
     """Attention weights [..., L, P], rows summing to 1."""
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     scores = torch.matmul(query * scale, key.transpose(-1, -2))
-    if mask is not None:
+    if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    elif mask is not None:
+        scores = scores + mask
     return scores.softmax(dim=-1)
 
 

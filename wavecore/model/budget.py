@@ -44,6 +44,8 @@ class BudgetSettings:
         reduce: `merge`: a group is the mean of its patches; `drop`: the kept patch alone.
         spectrum: `fourier`; `wavelet`: local; `auto`: local in windows whose spectrum changes.
         change: where `auto` begins to speak of change: distance of the spectra of a window's halves, 0 to 1.
+        counted: a token is attended to as often as it has patches, so that fewer tokens divide attention between
+            prompt and patches as all of them would.
         give_back: what sets a patch apart from its group goes to the head.
         per_window: as many tokens as a window needs, not one number for all.
         prompt: let prompt tokens fall with depth.
@@ -59,6 +61,7 @@ class BudgetSettings:
     reduce: Literal["merge", "drop"] = "merge"
     spectrum: Literal["fourier", "wavelet", "auto"] = "auto"
     change: float = 0.3
+    counted: bool = True
     give_back: bool = True
     per_window: bool = False
     prompt: bool = True
@@ -99,6 +102,11 @@ class Groups(NamedTuple):
     order: Tensor
     evidence: Tensor
     away: Tensor
+
+    def members(self) -> Tensor:
+        """How many patches each kept one stands for, itself included: [M, K] float32."""
+        found = torch.zeros(self.kept.shape, device=self.owner.device)
+        return found.scatter_add(1, self.owner, torch.ones_like(self.owner, dtype=found.dtype))
 
     def in_turn(self) -> Tensor:
         """The evidence in the order of choice, falling: [M, K]."""
@@ -310,8 +318,7 @@ class TokenBudget(nn.Module):
             exact = embedded.float()
             into = groups.owner[..., None].expand(-1, -1, width)
             total = exact.new_zeros((len(exact), count, width)).scatter_add(1, into, exact)
-            members = exact.new_zeros((len(exact), count)).scatter_add(1, groups.owner, torch.ones_like(groups.away))
-            fewer = (total / members[..., None]).to(embedded.dtype)
+            fewer = (total / groups.members()[..., None]).to(embedded.dtype)
         mine = fewer.gather(1, groups.owner[..., None].expand(-1, -1, width))
         return Reduced(fewer, groups, embedded - mine)
 

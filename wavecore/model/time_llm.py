@@ -320,7 +320,8 @@ class TimeLLM(nn.Module):
         prefix = self.prefix(series, use.told) if prompt_ids is None else self.backbone.prefix(prompt_ids)
         at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
         positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
-        return self.backbone.read(tokens, positions, Reading(prefix))
+        groups = reduced.groups if self.settings.budget.counted else None
+        return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members() if groups else None))
 
     def prefix(self, series: Tensor, told: Tensor | None = None) -> Prefix:
         """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts
