@@ -108,6 +108,10 @@ class Ground:
         train = dataclasses.asdict(self.train_settings(stage))
         # How often a checkpoint is written, and on which machine, changes no weight that is promised equal.
         train.pop("checkpoint_every")
+        model = dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name))
+        # What a budget would be like matters to no model that has none.
+        if not model.get("budget", {"enabled": True})["enabled"]:
+            model["budget"] = {"enabled": False}
         features = dataclasses.asdict(self.settings.features_of(self.dataset.name))
         told = {
             "patch": [self.benchmark.patch.length, self.benchmark.patch.stride],
@@ -127,7 +131,7 @@ class Ground:
             # The last moment that training saw: early stopping looks at `select` and no further.
             "as_of": str(self.arrays.timestamps[self.borders.select[1] - 1]),
             "scaler": {"center": self.scaler.center.tolist(), "scale": self.scaler.scale.tolist()},
-            "model": dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name)),
+            "model": model,
             "train": train if stage.trained else {},
             # Only the language models read these.
             **(told if stage.family == "time_llm" else {}),
