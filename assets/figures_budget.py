@@ -1,8 +1,8 @@
-"""Pictures of a token budget: which patches are read and why, and whether its premises hold."""
+"""Pictures of a token budget: which patches are read and why, whether its premises hold, what each size costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,5 +65,36 @@ def premises(found: Mapping[str, Any], title: str) -> Drawing:
         legend(figure, three, columns=2)
         four.plot(depths, [100 * row["change"] for row in found["cut"]], marker="o", color="black")
         four.set(xlabel="layers that see the prompt", ylabel="forecast changed, % of its spread", ylim=(0, None))
+        figure.suptitle(literal(title))
+        return finished(figure)
+
+
+def kept_curve(rows: Sequence[Mapping[str, Any]], title: str) -> Drawing:
+    """Test error and time of a trained budget against the patches that are read.
+
+    Args:
+        rows: of `wavecore bench kept`, as plain values.
+    """
+    tried = [row for row in rows if row["path"] == "budget"]
+    depths = sorted({row["depth"] for row in tried}, reverse=True)
+    wide = [d for d in depths if sum(row["depth"] == d for row in tried) > 1]
+    with style():
+        figure, (error, times) = panels(1, 2, width=7.2, height=2.8)
+        for depth, colour in zip(wide, shades(len(wide)), strict=True):
+            own = sorted((row for row in tried if row["depth"] == depth), key=lambda row: row["tokens"])
+            at = [row["tokens"] for row in own]
+            label = f"whole prompt in {depth} layer{'s' if depth > 1 else ''}"
+            error.plot(at, [row["mse"] for row in own], marker="o", color=colour, label=label)
+            times.plot(at, [row["ratio_median"] for row in own], marker="o", color=colour)
+        chosen = next(row for row in tried if row["chosen"])
+        error.plot(chosen["tokens"], chosen["mse"], marker="o", markersize=10, fillstyle="none", color="black")
+        error.axhline(chosen["other_mse"], linewidth=0.8, linestyle="--", color="grey", label=chosen["other"])
+        error.set(xlabel="patches read", ylabel="test MSE", xscale="log")
+        times.set(xlabel="patches read", ylabel=f"times as fast as {chosen['other']}", xscale="log", ylim=(0, None))
+        ticks = sorted({row["tokens"] for row in tried})
+        for axis in (error, times):
+            axis.set_xticks(ticks, [str(tick) for tick in ticks])
+            axis.minorticks_off()
+        legend(figure, error, columns=3)
         figure.suptitle(literal(title))
         return finished(figure)

@@ -83,7 +83,28 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield from one_window(tokens=TOKENS, depth=DEPTH)
     yield from lengths("minilm", tokens=TOKENS, depth=DEPTH)
     yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1, tokens=TOKENS, depth=DEPTH)
+    yield from _features("ettm1_96", 3)
     yield from streamed(1.0)
+
+
+def _features(benchmark: str, repeats: int) -> Iterator[Row]:
+    """The rows of `features`; where the benchmark's series is not there, one that says so."""
+    from assets.project import Project
+    from pipelines.plan import ground_of
+    from wavecore.bench.features import features as measured
+    from wavecore.bench.rows import Row
+    from wavecore.errors import StorageError
+    from wavecore.model.build import prompter
+    from wavecore.model.settings import TimeLLMSettings
+
+    try:
+        ground = ground_of(Project.find(), benchmark)
+    except StorageError as error:
+        yield Row("features", "batched", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
+        return
+    told = prompter(ground.geometry, TimeLLMSettings())
+    settings = ground.settings.features_of(ground.dataset.name)
+    yield from measured(ground.arrays, ground.scaler, told, ground.benchmark.window, settings, repeats=repeats)
 
 
 @app.command("all")
@@ -91,7 +112,8 @@ def everything(
     out: Annotated[Path, typer.Option(help="One JSON object per row, as they come.")] = Path("results/bench.jsonl"),
     peer: Annotated[bool, typer.Option(help="Also against neuralforecast.")] = True,
 ) -> None:
-    """Every bench but `features`, one after another; the machine should have nothing else to do.
+    """Every bench of generated windows, and `features` where ETTm1 is there, one after another; the machine should
+    have nothing else to do. What a trained budget costs and saves is `wavecore bench kept`.
 
     Raises:
         SettingsError: neuralforecast is asked for and not there; nothing was measured.
@@ -244,17 +266,42 @@ def features(
     """Statistics and coefficients of all windows in one pass, against a loop of pywt over the windows."""
     from assets.project import Project
     from pipelines.plan import ground_of
-    from wavecore.bench.features import features as measured
     from wavecore.bench.stream import streamed
-    from wavecore.model.build import prompter
-    from wavecore.model.settings import TimeLLMSettings
 
-    ground = ground_of(Project.find(), benchmark)
-    told = prompter(ground.geometry, TimeLLMSettings())
-    settings = ground.settings.features_of(ground.dataset.name)
-    show(measured(ground.arrays, ground.scaler, told, ground.benchmark.window, settings, repeats=repeats), as_json)
+    ground_of(Project.find(), benchmark)  # here what is not there is an error
+    show(_features(benchmark, repeats), as_json)
     if gigabytes:
         show(streamed(gigabytes), as_json)
+
+
+@app.command()
+def kept(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    stage: Annotated[str, typer.Option("--stage", "-s", help="A trained stage with a token budget.")] = "budget",
+    against: Annotated[str, typer.Option(help="A trained stage without one; empty: everything read.")] = "base",
+    seed: Annotated[int, typer.Option(help="Of both models.", min=0)] = 0,
+    windows: Annotated[int, typer.Option(help="Of the test split, spread evenly over it.", min=1)] = 128,
+    threads: Threads = 2,
+    picture: Annotated[Path | None, typer.Option(help="Also draw it, as a PNG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Test error and time of a trained budget at each of its sizes: what fewer tokens cost and save."""
+    from assets.figures_budget import kept_curve
+    from assets.project import Project
+    from pipelines.premises import loaded
+    from wavecore.bench.kept import kept as measured
+
+    ground, found = loaded(Project.find(), benchmark, stage, seed)
+    other = loaded(Project.find(), benchmark, against, seed)[1].model if against else None
+    dtype = found.manifest["dtype"]
+    backbone = found.model.settings.backbone if hasattr(found.model, "settings") else ""
+    rows = []
+    batch = ground.settings.judge.batch_windows
+    for row in measured(found.model, ground.windows, ground.borders, dtype, windows, batch, threads, other, backbone):
+        rows.append(row.plain() | {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed})
+        typer.echo(json.dumps(rows[-1]) if as_json else _line(row))
+    if picture is not None:
+        picture.write_bytes(kept_curve(rows, f"{benchmark}, {stage}, seed {seed}").png())
 
 
 @app.command()

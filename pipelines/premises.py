@@ -73,7 +73,8 @@ def read_tokens(
     from wavecore.errors import SettingsError
     from wavecore.inside import stayed
 
-    ground, model = _loaded(project, benchmark, stage, seed)
+    ground, found = loaded(project, benchmark, stage, seed)
+    model = found.model
     names, length = list(ground.arrays.channels), ground.benchmark.window
     if not 0 <= window <= ground.arrays.rows - length:
         last = ground.arrays.rows - length
@@ -91,7 +92,12 @@ def read_tokens(
     return {**seen, "picture": _keep(project, "tokens", f"{benchmark}-{stage}-{seed}-{window}-{place}", drawn)}
 
 
-def _loaded(project: Project, benchmark: str, stage: str, seed: int) -> tuple[Any, Any]:
+def loaded(project: Project, benchmark: str, stage: str, seed: int) -> tuple[Any, Any]:
+    """A benchmark's ground and a trained model of it with its manifest.
+
+    Raises:
+        StorageError: one of them is not made yet.
+    """
     from assets.training import make_model
     from pipelines.plan import ground_of
     from wavecore.errors import StorageError
@@ -101,7 +107,7 @@ def _loaded(project: Project, benchmark: str, stage: str, seed: int) -> tuple[An
     folder = seed_folder(project.models(benchmark, stage), seed)
     if not folder.is_dir():
         raise StorageError(f"{folder}: there is no model", f"wavecore run --benchmark {benchmark} --stage {stage}")
-    return ground, load_model(folder, make_model).model
+    return ground, load_model(folder, make_model)
 
 
 def _keep(project: Project, what: str, name: str, drawn: bytes) -> str:
@@ -123,7 +129,8 @@ def measure(project: Project, benchmark: str, stage: str, seed: int, windows: in
     from wavecore.model.time_llm import TimeLLM
     from wavecore.premises import premises as measured
 
-    ground, model = _loaded(project, benchmark, stage, seed)
+    ground, trained = loaded(project, benchmark, stage, seed)
+    model = trained.model
     if not isinstance(model, TimeLLM):
         raise SettingsError(f"the stage {stage!r} reads no prompt", "choose base, prompt or budget")
     found = measured(model, ground.windows, ground.borders, windows)

@@ -14,19 +14,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from language import tokenizer_of
+from language import budgeted, made, tokenizer_of, window_data
 
-from wavecore.bench import features, latency, limits, loop, memory, rows, scale, stream
+from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stream
 from wavecore.bench.child import ask
 from wavecore.bench.models import Side, batch, geometry, make
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.speed import _each
-from wavecore.config import FeatureSettings
+from wavecore.config import FeatureSettings, TrainSettings
+from wavecore.errors import SettingsError
+from wavecore.learn.calibrate import calibrate
+from wavecore.learn.forecast import predict
+from wavecore.learn.losses import mse
 from wavecore.prompt.settings import PromptSettings
 from wavecore.prompt.text import Subject
 from wavecore.prompt.tokens import Prompter
 from wavecore.series.arrays import SeriesArrays, from_values
 from wavecore.series.normalize import Scaler
+from wavecore.series.splits import Borders, origins
 
 WINDOW = 64
 # For the tiny language models: their prompts are long, since they know letters rather than words.
@@ -353,3 +358,33 @@ def test_rows_of_latency(tiny: str) -> None:
         assert row.seconds is not None
         assert 0 < row.seconds <= row.more["p95"]
         assert row.more["first"] > 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
+    """Every size's error is that of the forecasts with just this size; what was chosen stays chosen."""
+    borders = Borders(train=(0, 200), select=(200, 260), decide=(260, 330), test=(330, 400))
+    model, data = budgeted(folders["bert"]).eval(), window_data()
+    calibrate(model, data, borders, TrainSettings(batch_windows=2, threads=1))
+    assert model.budget is not None
+    picked, told = int(model.budget.tokens), model.budget.told.clone()
+    base = None if alone else made("base", folders["bert"])
+    found = list(kept.kept(model, data, borders, "float32", 5, 2, 1, base, "bert"))
+    assert [row.path for row in found] == ["exact"] * (not alone) + ["budget"] * (len(found) - (not alone))
+    sizes = [row for row in found if row.path == "budget"]
+    assert {(row.more["tokens"], row.more["depth"]) for row in sizes} >= {(size, 2) for size in model.budget.sizes}
+    test = origins(borders, "test", data.window, data.horizon)
+    batch = data.batch(test[np.unique(np.linspace(0, len(test) - 1, 5).astype(int))])
+    for row in sizes:
+        assert row.ratio_median is not None
+        assert row.other == ("everything read" if alone else "exact")
+        assert row.more["windows"] == 5
+        if row.more["chosen"]:
+            error = float(mse(torch.tensor(predict(model, batch)), batch.y, batch.mask))
+            assert row.more["mse"] == pytest.approx(error, rel=1e-5)
+    assert sum(row.more["chosen"] for row in sizes) == 1
+    if alone:
+        assert sizes[0].more["mse"] == sizes[0].more["other_mse"]
+    assert (int(model.budget.tokens), bool((model.budget.told == told).all())) == (picked, True)
+    with pytest.raises(SettingsError, match="no token budget"):
+        list(kept.kept(made("base", folders["bert"]), data, borders))

@@ -120,9 +120,11 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
     return model
 
 
-def hold(model: TimeLLM, tokens: int, depth: int | None) -> None:
-    """Set a budget's sizes to a pair that `calibrate` can choose; the first tokens of description and task count as the
-    most influential.
+def hold(model: TimeLLM, tokens: int, depth: int | None, influence: Tensor | None = None) -> None:
+    """Set a budget's sizes to a pair that `calibrate` can choose.
+
+    Args:
+        influence: [layers, P] of a trained model's prompt tokens; None: the first ones count as the most influential.
 
     Raises:
         SettingsError: a number of tokens that the budget's shares do not give, or a depth beyond the layers.
@@ -138,7 +140,11 @@ def hold(model: TimeLLM, tokens: int, depth: int | None) -> None:
         )
     model.budget.tokens.fill_(tokens)
     rank = torch.arange(width, 0, -1).float().expand(layers, -1)
+    if influence is not None:
+        rank = rank - width
+        rank[:, : influence.shape[1]] = influence
     model.budget.told.copy_(falling(rank, depth, len(model.prompter.fixed_ids)))
+    model.budget.threshold.fill_(0.0)
 
 
 def plain_twin(model: TimeLLM, backbone: str, shape: Geometry) -> TimeLLM:

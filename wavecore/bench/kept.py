@@ -1,0 +1,145 @@
+"""`kept`: the error and the time of a trained budget at each of its sizes, on windows of the test split.
+
+All sizes forecast the same windows, batch by batch in turn, and so does the model that they are held against: a
+trained one without a budget, or the same one with everything read.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from wavecore.bench.models import device, forecasts, hold
+from wavecore.bench.rows import Row, clocked
+from wavecore.errors import SettingsError
+from wavecore.learn.calibrate import LOOKED_AT
+from wavecore.learn.forecast import evaluating
+from wavecore.learn.losses import masked_sum
+from wavecore.learn.schedule import validation_subset
+from wavecore.model.time_llm import TimeLLM
+from wavecore.series.splits import Borders, origins
+from wavecore.series.windows import WindowData
+
+
+@dataclass(eq=False)
+class _Tried:
+    """One size: squared errors and their number, and the seconds of each batch."""
+
+    tokens: int
+    depth: int
+    prompt: float
+    total: float = 0.0
+    count: int = 0
+    seconds: list[float] = field(default_factory=list)
+
+
+def kept(
+    model: TimeLLM,
+    data: WindowData,
+    borders: Borders,
+    dtype: Literal["float32", "bf16"] = "float32",
+    windows: int = 128,
+    batch_windows: int = 16,
+    threads: int = 2,
+    against: TimeLLM | None = None,
+    backbone: str = "minilm",
+) -> Iterator[Row]:
+    """A row per size and depth, what everything is held against first.
+
+    Args:
+        model: trained, with a budget whose sizes were chosen.
+        data, borders: the benchmark's; influence is measured on `decide` as in training, errors on `test`.
+        dtype: of the layers.
+        windows: of the test split, spread evenly over all of it.
+        batch_windows: forecast at once.
+        threads: of the CPU.
+        against: a trained model without a budget; None: `model` with everything read.
+        backbone: what the rows say of the language model.
+
+    Raises:
+        SettingsError: the model has no budget.
+    """
+    if getattr(model, "budget", None) is None:
+        raise SettingsError("kept: the model has no token budget", "choose budget or one of its variants")
+    assert model.budget is not None
+    placed = data.to(device())
+    layers = len(model.budget.told)
+    picked, told = (int(model.budget.tokens), _depth(model)), model.budget.told.clone()
+    influence = _influence(model.to(device()), placed, borders, batch_windows, dtype)
+    test = origins(borders, "test", data.window, data.horizon)
+    chosen = test[np.unique(np.linspace(0, len(test) - 1, min(windows, len(test))).astype(int))]
+    depths = range(1, layers + 1) if model.budget.settings.prompt else (layers,)
+
+    def read(size: int, depth: int) -> None:
+        hold(model, size, depth, influence)
+        if (size, depth) == picked:
+            model.budget.told.copy_(told)  # type: ignore[union-attr]
+
+    pairs = {(size, depth) for size in model.budget.sizes for depth in {layers, picked[1], min(depths)}}
+    pairs |= {(picked[0], depth) for depth in depths}
+    tried = []
+    for size, depth in sorted(pairs, reverse=True):
+        read(size, depth)
+        tried.append(_Tried(size, depth, float(model.budget.told[:, : influence.shape[1]].sum(dim=1).float().mean())))
+    exact = _Tried(model.patches, layers, float(influence.shape[1])) if against is not None else tried[0]
+    for start in range(0, len(chosen), batch_windows):
+        batch = placed.batch(chosen[start : start + batch_windows])
+        for one in (*(() if exact is tried[0] else (exact,)), *tried):
+            if against is not None and one is exact:
+                use = against
+            else:
+                use = model
+                read(one.tokens, one.depth)
+            if not start:
+                forecasts(use, batch, dtype, threads)  # makes what stays
+            found: list[torch.Tensor] = []
+            one.seconds.append(clocked(lambda m=use, b=batch, f=found: f.append(forecasts(m, b, dtype, threads))))  # type: ignore[misc]
+            total, count = masked_sum("mse", found[0], batch.y, batch.mask)
+            one.total, one.count = one.total + total, one.count + count
+    read(*picked)
+    said = {"window": data.window, "windows": len(chosen), "threads": threads}
+    series = batch_windows * data.values.shape[1]
+    if against is not None:
+        more = {"mse": exact.total / exact.count, "seconds": statistics.median(exact.seconds)}
+        yield Row(
+            "kept", "exact", backbone=backbone, series=series, dtype=dtype, seconds=more.pop("seconds"),
+            more={**more, "tokens": exact.tokens, "depth": exact.depth, **said},
+        )  # fmt: skip
+    other = "exact" if against is not None else "everything read"
+    for one in tried:
+        ratios = [theirs / mine for theirs, mine in zip(exact.seconds, one.seconds, strict=True)]
+        more = {"mse": one.total / one.count, "other_mse": exact.total / exact.count}
+        more |= {"tokens": one.tokens, "depth": one.depth, "prompt": one.prompt}
+        yield Row(
+            "kept", "budget", other, backbone, series, dtype, dtype,
+            statistics.median(ratios), min(ratios), max(ratios),
+            statistics.median(one.seconds), statistics.median(exact.seconds),
+            more={**more, "chosen": (one.tokens, one.depth) == picked, **said},
+        )  # fmt: skip
+
+
+def _depth(model: TimeLLM) -> int:
+    """The layers that see the whole prompt, as they were chosen."""
+    assert model.budget is not None
+    return int(model.budget.told.all(dim=1).sum())
+
+
+def _influence(
+    model: TimeLLM, data: WindowData, borders: Borders, batch_windows: int, dtype: Literal["float32", "bf16"]
+) -> torch.Tensor:
+    """Of each prompt token in each layer, [layers, P]: mean over windows of `decide`; 0 where a prompt has no more."""
+    chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), LOOKED_AT)
+    mixed = torch.autocast(device().type, dtype=torch.bfloat16, enabled=dtype == "bf16")
+    parts = []
+    with evaluating(model), torch.inference_mode(), mixed:
+        for start in range(0, len(chosen), batch_windows):
+            part = chosen[start : start + batch_windows]
+            parts.append(model.influence(data.batch(part).x).cpu() * len(part))
+    width = max(part.shape[1] for part in parts)
+    widened: list[Any] = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
+    return torch.stack(widened).sum(dim=0) / len(chosen)
