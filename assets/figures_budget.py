@@ -95,6 +95,6 @@ def kept_curve(rows: Sequence[Mapping[str, Any]], title: str) -> Drawing:
         for axis in (error, times):
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
             axis.minorticks_off()
-        legend(figure, error, columns=3)
-        figure.suptitle(literal(title))
+        times.set_title(literal(title), fontsize="small", loc="right")
+        legend(figure, error, columns=4)
         return finished(figure)
