@@ -88,11 +88,33 @@ def scale(rows: Rows) -> list[str]:
     return lines
 
 
+def kept(rows: Rows) -> list[str]:
+    """`kept` as Markdown: error and speed of a trained budget at each of its sizes."""
+    lines = [
+        "| benchmark | patches read | layers that see the whole prompt | prompt tokens per layer | MSE | times as fast "
+        "(least to most) | against | seconds per batch |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] != "kept":
+            continue
+        if row["path"] == "exact":
+            cells = [row["benchmark"], f"{row['tokens']} ({row['against']})", row["depth"], "–", f"{row['mse']:.4f}"]
+            cells += ["1", "", f"{row['seconds']:.3f}"]
+        else:
+            mark = " (chosen)" if row["chosen"] else ""
+            ratio = f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
+            cells = [row["benchmark"], f"{row['tokens']}{mark}", row["depth"], f"{row['prompt']:.1f}"]
+            cells += [f"{row['mse']:.4f}", ratio, row["against"] or row["other"], f"{row['seconds']:.3f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
 def rest(rows: Rows) -> list[str]:
-    """`wavelet`, `features`, `latency` and the limits of `memory`, a line each."""
+    """`machine`, `wavelet`, `features`, `latency` and the limits of `memory`, a line each."""
     lines = []
     for row in rows:
-        if row["bench"] in ("train", "infer", "scale") or row.get("work") in ("train", "infer", "backward"):
+        if row["bench"] in ("train", "infer", "scale", "kept") or row.get("work") in ("train", "infer", "backward"):
             continue
         parts = [
             f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if v not in (None, "", 0)
@@ -103,5 +125,5 @@ def rest(rows: Rows) -> list[str]:
 
 def markdown(rows: Rows) -> str:
     """All tables."""
-    parts = (speed(rows), memory(rows), scale(rows), rest(rows))
-    return "\n\n".join("\n".join(lines) for lines in parts) + "\n"
+    tables = (found for found in (speed(rows), memory(rows), scale(rows), kept(rows)) if len(found) > 2)
+    return "\n\n".join("\n".join(lines) for lines in (*tables, rest(rows)) if lines) + "\n"
