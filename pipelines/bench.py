@@ -100,7 +100,7 @@ def _features(benchmark: str, repeats: int) -> Iterator[Row]:
     try:
         ground = ground_of(Project.find(), benchmark)
     except StorageError as error:
-        yield Row("features", "batched", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
+        yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
         return
     told = prompter(ground.geometry, TimeLLMSettings())
     settings = ground.settings.features_of(ground.dataset.name)
@@ -301,6 +301,7 @@ def kept(
         rows.append(row.plain() | {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed})
         typer.echo(json.dumps(rows[-1]) if as_json else _line(row))
     if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
         picture.write_bytes(kept_curve(rows, f"{benchmark}, {stage}, seed {seed}").png())
 
 

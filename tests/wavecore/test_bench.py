@@ -18,7 +18,7 @@ from language import budgeted, made, tokenizer_of, window_data
 
 from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stream
 from wavecore.bench.child import ask
-from wavecore.bench.models import Side, batch, geometry, make
+from wavecore.bench.models import Side, batch, geometry, hold, make
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.speed import _each
 from wavecore.config import FeatureSettings, TrainSettings
@@ -375,8 +375,15 @@ def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
     assert {(row.more["tokens"], row.more["depth"]) for row in sizes} >= {(size, 2) for size in model.budget.sizes}
     test = origins(borders, "test", data.window, data.horizon)
     batch = data.batch(test[np.unique(np.linspace(0, len(test) - 1, 5).astype(int))])
+    assert len({row.more["mse"] for row in sizes}) > len(model.budget.sizes)
     for row in sizes:
-        assert row.ratio_median is not None
+        if not row.more["chosen"]:
+            # The influence is measured again, so the same prompt tokens are seen.
+            hold(model, row.more["tokens"], row.more["depth"], kept._influence(model, data, borders, 2, "float32"))
+            error = float(mse(torch.tensor(predict(model, batch)), batch.y, batch.mask))
+            assert row.more["mse"] == pytest.approx(error, rel=1e-4)
+            model.budget.tokens.fill_(picked)
+            model.budget.told.copy_(told)
         assert row.other == ("everything read" if alone else "exact")
         assert row.more["windows"] == 5
         if row.more["chosen"]:
@@ -386,5 +393,9 @@ def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
     if alone:
         assert sizes[0].more["mse"] == sizes[0].more["other_mse"]
     assert (int(model.budget.tokens), bool((model.budget.told == told).all())) == (picked, True)
+    with pytest.raises(SettingsError, match="as a window needs"):
+        list(kept.kept(budgeted(folders["bert"], "budget.per_window"), data, borders))
+    with pytest.raises(SettingsError, match="without a budget"):
+        list(kept.kept(model, data, borders, against=model))
     with pytest.raises(SettingsError, match="no token budget"):
         list(kept.kept(made("base", folders["bert"]), data, borders))

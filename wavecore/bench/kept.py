@@ -53,7 +53,7 @@ def kept(
 
     Args:
         model: trained, with a budget whose sizes were chosen.
-        data, borders: the benchmark's; influence is measured on `decide` as in training, errors on `test`.
+        data, borders: the benchmark's; influence is measured on windows of `decide`, errors on `test`.
         dtype: of the layers.
         windows: of the test split, spread evenly over all of it.
         batch_windows: forecast at once.
@@ -62,13 +62,17 @@ def kept(
         backbone: what the rows say of the language model.
 
     Raises:
-        SettingsError: the model has no budget.
+        SettingsError: the model has no budget or one per window, or `against` has one or is no language model.
     """
     if getattr(model, "budget", None) is None:
         raise SettingsError("kept: the model has no token budget", "choose budget or one of its variants")
     assert model.budget is not None
+    if against is not None and getattr(against, "budget", model.budget) is not None:
+        raise SettingsError("kept: --against names no language model without a budget", "choose base or a stage on it")
     placed = data.to(device())
     layers = len(model.budget.told)
+    if model.budget.settings.per_window:
+        raise SettingsError("kept: the model reads as many tokens as a window needs", "choose another budget")
     picked, told = (int(model.budget.tokens), _depth(model)), model.budget.told.clone()
     influence = _influence(model.to(device()), placed, borders, batch_windows, dtype)
     test = origins(borders, "test", data.window, data.horizon)
