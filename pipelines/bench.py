@@ -66,10 +66,11 @@ def _everything(peer: bool) -> Iterator[Row]:
     from wavecore.bench.limits import limits
     from wavecore.bench.memory import backward
     from wavecore.bench.memory import memory as peaks
-    from wavecore.bench.rows import machine
+    from wavecore.bench.rows import Row, machine
     from wavecore.bench.scale import scale as lengths
     from wavecore.bench.speed import speed
     from wavecore.bench.stream import streamed
+    from wavecore.errors import StorageError
 
     yield machine()
     for bench in ("infer", "train"):
@@ -83,25 +84,26 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield from one_window(tokens=TOKENS, depth=DEPTH)
     yield from lengths("minilm", tokens=TOKENS, depth=DEPTH)
     yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1, tokens=TOKENS, depth=DEPTH)
-    yield from _features("ettm1_96", 3)
+    try:
+        yield from _features("ettm1_96", 3)
+    except StorageError as error:
+        yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
     yield from streamed(1.0)
 
 
 def _features(benchmark: str, repeats: int) -> Iterator[Row]:
-    """The rows of `features`; where the benchmark's series is not there, one that says so."""
+    """The rows of `features`.
+
+    Raises:
+        StorageError: the benchmark's series is not there.
+    """
     from assets.project import Project
     from pipelines.plan import ground_of
     from wavecore.bench.features import features as measured
-    from wavecore.bench.rows import Row
-    from wavecore.errors import StorageError
     from wavecore.model.build import prompter
     from wavecore.model.settings import TimeLLMSettings
 
-    try:
-        ground = ground_of(Project.find(), benchmark)
-    except StorageError as error:
-        yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
-        return
+    ground = ground_of(Project.find(), benchmark)
     told = prompter(ground.geometry, TimeLLMSettings())
     settings = ground.settings.features_of(ground.dataset.name)
     yield from measured(ground.arrays, ground.scaler, told, ground.benchmark.window, settings, repeats=repeats)
@@ -264,11 +266,8 @@ def features(
     as_json: Json = False,
 ) -> None:
     """Statistics and coefficients of all windows in one pass, against a loop of pywt over the windows."""
-    from assets.project import Project
-    from pipelines.plan import ground_of
     from wavecore.bench.stream import streamed
 
-    ground_of(Project.find(), benchmark)  # here what is not there is an error
     show(_features(benchmark, repeats), as_json)
     if gigabytes:
         show(streamed(gigabytes), as_json)
@@ -301,8 +300,9 @@ def kept(
         rows.append(row.plain() | {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed})
         typer.echo(json.dumps(rows[-1]) if as_json else _line(row))
     if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        picture.write_bytes(kept_curve(rows, f"{benchmark}, {stage}, seed {seed}").png())
+        target = _placed(picture)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(kept_curve(rows, f"{benchmark}, {stage}, seed {seed}").png())
 
 
 @app.command()

@@ -386,6 +386,7 @@ def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
             model.budget.told.copy_(told)
         assert row.other == ("everything read" if alone else "exact")
         assert row.more["windows"] == 5
+        assert row.series == 2 * data.values.shape[1]
         if row.more["chosen"]:
             error = float(mse(torch.tensor(predict(model, batch)), batch.y, batch.mask))
             assert row.more["mse"] == pytest.approx(error, rel=1e-5)
@@ -393,6 +394,8 @@ def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
     if alone:
         assert sizes[0].more["mse"] == sizes[0].more["other_mse"]
     assert (int(model.budget.tokens), bool((model.budget.told == told).all())) == (picked, True)
+    (few, *_) = kept.kept(model, data, borders, "float32", 1, 2, 1)
+    assert few.series == data.values.shape[1]
     with pytest.raises(SettingsError, match="as a window needs"):
         list(kept.kept(budgeted(folders["bert"], "budget.per_window"), data, borders))
     with pytest.raises(SettingsError, match="without a budget"):

@@ -107,7 +107,7 @@ def kept(
             one.total, one.count = one.total + total, one.count + count
     read(*picked)
     said = {"window": data.window, "windows": len(chosen), "threads": threads}
-    series = batch_windows * data.values.shape[1]
+    series = min(batch_windows, len(chosen)) * data.values.shape[1]
     if against is not None:
         more = {"mse": exact.total / exact.count, "seconds": statistics.median(exact.seconds)}
         yield Row(
