@@ -76,14 +76,15 @@ def kept_curve(rows: Sequence[Mapping[str, Any]], title: str) -> Drawing:
         rows: of `wavecore bench kept`, as plain values.
     """
     tried = [row for row in rows if row["path"] == "budget"]
-    depths = sorted({row["depth"] for row in tried}, reverse=True)
-    wide = [d for d in depths if sum(row["depth"] == d for row in tried) > 1]
+    prompts = [(row["facts"], row["depth"]) for row in tried]
+    wide = sorted({pair for pair in prompts if prompts.count(pair) > 1}, reverse=True)
     with style():
         figure, (error, times) = panels(1, 2, width=7.2, height=2.8)
-        for depth, colour in zip(wide, shades(len(wide)), strict=True):
-            own = sorted((row for row in tried if row["depth"] == depth), key=lambda row: row["tokens"])
+        for (facts, depth), colour in zip(wide, shades(len(wide)), strict=True):
+            own = [row for row, pair in zip(tried, prompts, strict=True) if pair == (facts, depth)]
+            own.sort(key=lambda row: row["tokens"])
             at = [row["tokens"] for row in own]
-            label = f"whole prompt in {depth} layer{'s' if depth > 1 else ''}"
+            label = f"facts in {facts}, rest of the prompt in {depth} layer{'s' if depth > 1 else ''}"
             error.plot(at, [row["mse"] for row in own], marker="o", color=colour, label=label)
             times.plot(at, [row["ratio_median"] for row in own], marker="o", color=colour)
         chosen = next(row for row in tried if row["chosen"])

@@ -200,8 +200,8 @@ def _calibrate(ground: Any, module: Any, settings: Any) -> list[dict[str, Any]]:
 
 def _spoken(row: dict[str, Any]) -> str:
     return (
-        f"{row['tokens']:g} tokens a window; the whole prompt in {row['depth']} layers, {row['prompt']:.1f} prompt "
-        f"tokens in the mean; error {row['error']:.4f} on `decide`"
+        f"{row['tokens']:g} tokens a window; the prompt's facts in {row['facts']} layers, description and task in "
+        f"{row['depth']}, {row['prompt']:.1f} prompt tokens in the mean; error {row['error']:.4f} on `decide`"
     )
 
 

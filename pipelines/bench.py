@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wavecore.bench import SIZE
 from wavecore.errors import SettingsError
+from wavecore.model.settings import Size
 
 if TYPE_CHECKING:
     from wavecore.bench.rows import Row
 
 app = typer.Typer(help="Speed and memory, measured here and now.", no_args_is_help=True)
-
-# What `decide` chose on ETTh1 with each of three seeds; beside it what a prompt in one layer alone would save.
-TOKENS, DEPTH, DEPTHS = 16, 4, (1, 4)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 Backbone = Annotated[str, typer.Option(help="Geometry of the language model: minilm, gpt2 or qwen2.")]
@@ -25,7 +24,8 @@ Series = Annotated[str, typer.Option(help="Windows × channels at once; several 
 Repeats = Annotated[int, typer.Option(help="Pairs that are timed, one side after the other.", min=1)]
 Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Tokens = Annotated[int, typer.Option(help="Of the budget: patches that are read.", min=1)]
-Depth = Annotated[int, typer.Option(help="Of the budget: layers that see the whole prompt.", min=1)]
+Facts = Annotated[int, typer.Option(help="Of the budget: layers that see the prompt's facts about the window.", min=1)]
+Depth = Annotated[int, typer.Option(help="Of the budget: layers that see all of description and task.", min=1)]
 Peer = Annotated[bool, typer.Option("--peer", help="Also against neuralforecast (the extra `bench`).")]
 
 
@@ -75,15 +75,15 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield machine()
     for bench in ("infer", "train"):
         for count, repeats in ((28, 5), (112, 3)):
-            yield from speed(bench, "minilm", count, repeats, 2, TOKENS, DEPTHS, peer)
-        yield from speed(bench, "gpt2", 28, 3, 2, TOKENS, DEPTHS, peer=False)
+            yield from speed(bench, "minilm", count, repeats, 2, (SIZE,), peer)
+        yield from speed(bench, "gpt2", 28, 3, 2, (SIZE,), peer=False)
     yield from transforms()
-    yield from peaks("minilm", 28, tokens=TOKENS, depth=DEPTH)
+    yield from peaks("minilm", 28)
     yield from backward("minilm", 28)
-    yield from limits("minilm", 4.0, tokens=TOKENS, depth=DEPTH)
-    yield from one_window(tokens=TOKENS, depth=DEPTH)
-    yield from lengths("minilm", tokens=TOKENS, depth=DEPTH)
-    yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1, tokens=TOKENS, depth=DEPTH)
+    yield from limits("minilm", 4.0)
+    yield from one_window()
+    yield from lengths("minilm")
+    yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1)
     try:
         yield from _features("ettm1_96", 3)
     except StorageError as error:
@@ -180,8 +180,9 @@ def _timed(bench: str) -> Callable[..., None]:
         series: Series = "28,112",
         repeats: Repeats = 5,
         threads: Threads = 2,
-        tokens: Tokens = TOKENS,
-        depth: Depth = DEPTH,
+        tokens: Tokens = SIZE.tokens,
+        facts: Facts = SIZE.facts,
+        depth: Depth = SIZE.depth,
         peer: Peer = False,
         as_json: Json = False,
     ) -> None:
@@ -189,7 +190,7 @@ def _timed(bench: str) -> Callable[..., None]:
 
         name = known_backbone(backbone)
         for count in numbers(series, "--series"):
-            show(speed(bench, name, count, repeats, threads, tokens, (depth,), peer), as_json)
+            show(speed(bench, name, count, repeats, threads, (Size(tokens, facts, depth),), peer), as_json)
 
     return command
 
@@ -203,8 +204,9 @@ def memory(
     backbone: Backbone = "minilm",
     series: Series = "28",
     threads: Threads = 2,
-    tokens: Tokens = TOKENS,
-    depth: Depth = DEPTH,
+    tokens: Tokens = SIZE.tokens,
+    facts: Facts = SIZE.facts,
+    depth: Depth = SIZE.depth,
     gib: Annotated[
         float, typer.Option(help="Also the longest window and the largest batch within so many GiB; 0: not.")
     ] = 0.0,
@@ -217,10 +219,10 @@ def memory(
 
     name = known_backbone(backbone)
     for count in numbers(series, "--series"):
-        show(peaks(name, count, threads=threads, tokens=tokens, depth=depth), as_json)
+        show(peaks(name, count, threads=threads, size=Size(tokens, facts, depth)), as_json)
         show(backward(name, count, threads=threads), as_json)
     if gib > 0:
-        show(limits(name, gib, threads=threads, tokens=tokens, depth=depth), as_json)
+        show(limits(name, gib, threads=threads, size=Size(tokens, facts, depth)), as_json)
 
 
 @app.command()
@@ -229,8 +231,9 @@ def scale(
     windows: Annotated[str, typer.Option(help="Lengths T, with commas.")] = "512,1024,1536,2048,3072",
     repeats: Repeats = 5,
     threads: Threads = 2,
-    tokens: Tokens = TOKENS,
-    depth: Depth = DEPTH,
+    tokens: Tokens = SIZE.tokens,
+    facts: Facts = SIZE.facts,
+    depth: Depth = SIZE.depth,
     as_json: Json = False,
 ) -> None:
     """Seconds, memory and operations of a forecast as the window grows, with fitted exponents."""
@@ -238,7 +241,7 @@ def scale(
 
     lengths = numbers(windows, "--windows")
     show(
-        measured(known_backbone(backbone), lengths, repeats=repeats, threads=threads, tokens=tokens, depth=depth),
+        measured(known_backbone(backbone), lengths, repeats=repeats, threads=threads, size=Size(tokens, facts, depth)),
         as_json,
     )
 
@@ -248,14 +251,16 @@ def latency(
     backbone: Backbone = "minilm",
     repeats: Annotated[int, typer.Option(help="Windows that are timed.", min=1)] = 100,
     threads: Annotated[str, typer.Option(help="Numbers of CPU threads, with commas.")] = "2,1",
-    tokens: Tokens = TOKENS,
-    depth: Depth = DEPTH,
+    tokens: Tokens = SIZE.tokens,
+    facts: Facts = SIZE.facts,
+    depth: Depth = SIZE.depth,
     as_json: Json = False,
 ) -> None:
     """One window at a time: median and 95th percentile."""
     from wavecore.bench.latency import latency as measured
 
-    show(measured(known_backbone(backbone), repeats, numbers(threads, "--threads"), tokens, depth), as_json)
+    size, counts = Size(tokens, facts, depth), numbers(threads, "--threads")
+    show(measured(known_backbone(backbone), repeats, counts, size), as_json)
 
 
 @app.command()

@@ -37,7 +37,7 @@ def speed(rows: Rows) -> list[str]:
             continue
         what = f"{row['path']}, bf16" if row["dtype"] == "bf16" else row["path"]
         if "tokens" in row:
-            what += f", {row['tokens']} patches read, whole prompt in {row['depth']}"
+            what += f", {row['tokens']} patches read, facts in {row['facts']}, rest of prompt in {row['depth']} layers"
         ratio = f"{row['ratio_median']:.2f}× ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
         seconds = f"{row['seconds']:.3f} : {row['other_seconds']:.3f}"
         error = "–" if row["error"] is None else f"{row['error']:.1e}"
@@ -91,20 +91,22 @@ def scale(rows: Rows) -> list[str]:
 def kept(rows: Rows) -> list[str]:
     """`kept` as Markdown: error and speed of a trained budget at each of its sizes."""
     lines = [
-        "| benchmark | patches read | layers that see the whole prompt | prompt tokens per layer | MSE | times as fast "
+        "| benchmark | patches read | layers that see the facts | layers that see the rest of the prompt | "
+        "prompt tokens per layer | MSE | times as fast "
         "(least to most) | against | seconds per batch |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for row in rows:
         if row["bench"] != "kept":
             continue
         if row["path"] == "exact":
-            cells = [row["benchmark"], f"{row['tokens']} ({row['against']})", row["depth"], "–", f"{row['mse']:.4f}"]
+            cells = [row["benchmark"], f"{row['tokens']} ({row['against']})", row["facts"], row["depth"], "–"]
+            cells += [f"{row['mse']:.4f}"]
             cells += ["1", "", f"{row['seconds']:.3f}"]
         else:
             mark = " (chosen)" if row["chosen"] else ""
             ratio = f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
-            cells = [row["benchmark"], f"{row['tokens']}{mark}", row["depth"], f"{row['prompt']:.1f}"]
+            cells = [row["benchmark"], f"{row['tokens']}{mark}", row["facts"], row["depth"], f"{row['prompt']:.1f}"]
             cells += [f"{row['mse']:.4f}", ratio, row["against"] or row["other"], f"{row['seconds']:.3f}"]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return lines

@@ -55,8 +55,7 @@ def test_every_setting_is_in_params_and_known() -> None:
 
     from wavecore import stages
     from wavecore.config import FeatureSettings, JudgeSettings, PipelineSettings, TrainSettings
-    from wavecore.model.budget import BudgetSettings
-    from wavecore.model.settings import TimeLLMSettings
+    from wavecore.model.settings import BudgetSettings, TimeLLMSettings
     from wavecore.prompt.settings import PromptSettings
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from wavecore.learn.forecast import evaluating
 from wavecore.model import backbone as language
-from wavecore.model.budget import contribution, group, spectra
+from wavecore.model.budget import group
 from wavecore.model.layers import Mapping, patches
+from wavecore.model.spectrum import contribution, spectra
 from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.tokens import tokenizer_of
 

@@ -14,8 +14,9 @@ import torch
 from wavecore.errors import SettingsError
 from wavecore.learn.forecast import device_of, evaluating
 from wavecore.learn.schedule import validation_subset
-from wavecore.model.budget import contribution, group, spectra
+from wavecore.model.budget import group
 from wavecore.model.layers import patches
+from wavecore.model.spectrum import contribution, spectra
 from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData

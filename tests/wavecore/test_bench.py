@@ -18,14 +18,15 @@ from language import budgeted, made, tokenizer_of, window_data
 
 from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stream
 from wavecore.bench.child import ask
-from wavecore.bench.models import Side, batch, geometry, hold, make
+from wavecore.bench.models import Side, batch, geometry, make
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.speed import _each
 from wavecore.config import FeatureSettings, TrainSettings
 from wavecore.errors import SettingsError
-from wavecore.learn.calibrate import calibrate
+from wavecore.learn.calibrate import calibrate, hold, measured_influence
 from wavecore.learn.forecast import predict
 from wavecore.learn.losses import mse
+from wavecore.model.settings import Size
 from wavecore.prompt.settings import PromptSettings
 from wavecore.prompt.text import Subject
 from wavecore.prompt.tokens import Prompter
@@ -251,7 +252,9 @@ def test_limits_tell_what_is_beyond_them(tiny: str) -> None:
         return {"peak_mb": 100.0 + series * (2 if side["stage"] == "base" else 1)}
 
     found = list(
-        limits.limits("tiny", 0.5, 7, 1, 2, 1, 128, most_window=4096, most_series=350, within=0.0, measure=measure)
+        limits.limits(
+            "tiny", 0.5, 7, 1, Size(2, 1, 1), 128, most_window=4096, most_series=350, within=0.0, measure=measure
+        )
     )
     assert [(r.path, r.more["work"]) for r in found] == [
         ("exact", "longest window"), ("exact", "most series"), ("budget", "longest window"), ("budget", "most series"),
@@ -265,7 +268,7 @@ def test_limits_tell_what_is_beyond_them(tiny: str) -> None:
 
 def test_memory_comes_from_a_child_of_its_own(tiny: str) -> None:
     ballast = torch.ones(3 * 2**26)  # 768 MiB here
-    (row,) = memory.memory("tiny", 3, 1, 1, 2, 1, 128, TINY, work=("infer",), paths=("exact",))
+    (row,) = memory.memory("tiny", 3, 1, 1, Size(2, 1, 1), 128, TINY, work=("infer",), paths=("exact",))
     found = row.plain()
     assert (found["bench"], found["path"], found["other"], found["work"]) == ("memory", "exact", "", "infer")
     assert 50 < found["loaded_mb"] <= found["peak_mb"] < ballast.nbytes / 2**20
@@ -329,7 +332,7 @@ def test_operations_of_attention_are_counted_however_it_is_computed(tiny: str) -
 
 
 def test_rows_of_scale(tiny: str) -> None:
-    found = list(scale.scale("tiny", (128, 256, 16384), 2, 1, 1, 4, 0.5, 1, memory=False, model=TINY))
+    found = list(scale.scale("tiny", (128, 256, 16384), 2, 1, 1, Size(4, 1, 1), 0.5, memory=False, model=TINY))
     names = ["reference", "exact", "budget, 4 tokens", "budget, 50% of the patches"]
     assert [row.path for row in found] == names * 4
     for row in found[:8]:
@@ -352,7 +355,7 @@ def test_rows_of_scale(tiny: str) -> None:
 
 
 def test_rows_of_latency(tiny: str) -> None:
-    found = list(latency.latency("tiny", 3, (1,), 2, 1, 128, TINY))
+    found = list(latency.latency("tiny", 3, (1,), Size(2, 1, 1), 128, TINY))
     assert [(row.path, row.series, row.more["threads"]) for row in found] == [("exact", 7, 1), ("budget", 7, 1)]
     for row in found:
         assert row.seconds is not None
@@ -368,18 +371,21 @@ def test_rows_of_kept(alone: bool, folders: dict[str, Path]) -> None:
     calibrate(model, data, borders, TrainSettings(batch_windows=2, threads=1))
     assert model.budget is not None
     picked, told = int(model.budget.tokens), model.budget.told.clone()
+    influence = measured_influence(model, data, borders, 2)
     base = None if alone else made("base", folders["bert"])
     found = list(kept.kept(model, data, borders, "float32", 5, 2, 1, base, "bert"))
     assert [row.path for row in found] == ["exact"] * (not alone) + ["budget"] * (len(found) - (not alone))
     sizes = [row for row in found if row.path == "budget"]
-    assert {(row.more["tokens"], row.more["depth"]) for row in sizes} >= {(size, 2) for size in model.budget.sizes}
+    every = [Size(row.more["tokens"], row.more["facts"], row.more["depth"]) for row in sizes]
+    assert set(every) >= {Size(tokens, *pair) for tokens in model.budget.sizes for pair in ((1, 1), (2, 2))}
+    assert len(set(every)) == len(every)
     test = origins(borders, "test", data.window, data.horizon)
     batch = data.batch(test[np.unique(np.linspace(0, len(test) - 1, 5).astype(int))])
     assert len({row.more["mse"] for row in sizes}) > len(model.budget.sizes)
     for row in sizes:
         if not row.more["chosen"]:
             # The influence is measured again, so the same prompt tokens are seen.
-            hold(model, row.more["tokens"], row.more["depth"], kept._influence(model, data, borders, 2, "float32"))
+            hold(model, Size(row.more["tokens"], row.more["facts"], row.more["depth"]), influence)
             error = float(mse(torch.tensor(predict(model, batch)), batch.y, batch.mask))
             assert row.more["mse"] == pytest.approx(error, rel=1e-4)
             model.budget.tokens.fill_(picked)

@@ -15,17 +15,10 @@ from language import FAMILIES, batch_of, budgeted, made
 
 from wavecore.errors import SettingsError
 from wavecore.learn.forecast import predict
-from wavecore.model.budget import (
-    BudgetSettings,
-    TokenBudget,
-    changing,
-    contribution,
-    falling,
-    group,
-    sizes,
-    spectra,
-)
+from wavecore.model.budget import TokenBudget, falling, group, schedules, sizes
 from wavecore.model.layers import patches
+from wavecore.model.settings import BudgetSettings
+from wavecore.model.spectrum import changing, contribution, spectra
 from wavecore.model.time_llm import Use
 from wavecore.series.windows import Batch
 
@@ -212,7 +205,7 @@ def test_a_budget_equals_one_pass_with_a_mask_per_layer(family: str, counted: bo
             width = len(ids)
             words = plain.get_input_embeddings()(torch.tensor([ids]))
             assert trace.groups is not None
-            times = trace.groups.members()[m].long() if counted else torch.ones(4, dtype=torch.int64)
+            times = trace.groups.members[m].long() if counted else torch.ones(4, dtype=torch.int64)
             copies = torch.arange(4).repeat_interleave(times)
             whole = torch.cat([words, trace.reprogrammed[m : m + 1, copies]], dim=1)
             at = torch.cat([torch.arange(width), width + trace.groups.kept[m, copies]])
@@ -253,20 +246,23 @@ def test_training_steps_draw_sizes_from_their_seed(folders: dict[str, Path]) -> 
     drawn = [budget.drawn() for _ in range(300)]
     torch.manual_seed(0)
     assert [budget.drawn() for _ in range(300)] == drawn
-    assert {size for size, _ in drawn} == set(budget.sizes)
-    whole = sum(size == model.patches for size, _ in drawn) / 300
+    assert {size.tokens for size in drawn} == set(budget.sizes)
+    whole = sum(size.tokens == model.patches for size in drawn) / 300
     assert 0.1 < whole < 0.3
-    assert {depth for _, depth in drawn} == {1, 2}
+    assert {size[1:] for size in drawn} == {(1, 1), (1, 2), (2, 2)} == set(schedules(2))
     torch.manual_seed(0)
-    told = model.falling(1)
+    told, known = model.falling(1, 1), model.falling(1, 2)
     assert told is not None
+    assert known is not None
     fixed = len(model.prompter.fixed_ids)  # type: ignore[union-attr]
     assert bool(told[0].all())
     assert int(told[1].sum()) == int(told[1, :fixed].sum()) == fixed // 4, "as deeper layers see it when forecasting"
-    assert model.falling(2) is None
-    assert all(depth == 2 for size, depth in drawn if size == model.patches)
+    assert bool(known[1, :fixed].all())
+    assert not bool(known[1, fixed:].any())
+    assert model.falling(2, 2) is None
+    assert all(size[1:] == (2, 2) for size in drawn if size.tokens == model.patches)
     alone = budgeted(folders["bert"], "budget.series_only").train().budget
-    assert {alone.drawn()[1] for _ in range(50)} == {2}  # type: ignore[union-attr]
+    assert {alone.drawn()[1:] for _ in range(50)} == {(2, 2)}  # type: ignore[union-attr]
 
 
 def test_fewer_tokens_keep_fewer_bytes_for_the_backward_pass(folders: dict[str, Path]) -> None:
@@ -296,15 +292,17 @@ def test_fewer_tokens_keep_fewer_bytes_for_the_backward_pass(folders: dict[str, 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 40), st.data())
 def test_prompt_tokens_never_come_back(seed: int, layers: int, total: int, data: st.DataObject) -> None:
-    depth = data.draw(st.integers(1, layers))
+    facts = data.draw(st.integers(1, layers))
+    depth = data.draw(st.integers(facts, layers))
     influence = torch.tensor(np.random.default_rng(seed).random((layers, total)))
     fixed = data.draw(st.integers(0, total))
-    seen = falling(influence, depth, fixed)
-    assert bool(seen[:depth].all())
+    seen = falling(influence, fixed, facts, depth)
+    assert bool(seen[:facts].all())
+    assert bool(seen[:depth, :fixed].all())
+    assert not bool(seen[facts:, fixed:].any())
     for layer in range(1, layers):
         assert not bool((seen[layer] & ~seen[layer - 1]).any())
     for layer in range(depth, layers):
-        assert not bool(seen[layer, fixed:].any())
         assert int(seen[layer].sum()) == fixed // 4 ** (layer - depth + 1)
         left, gone = influence[layer][seen[layer]], influence[layer][(seen[layer - 1] & ~seen[layer])[:fixed].nonzero()]
         assert not len(left) or not len(gone) or float(left.min()) >= float(gone.max())
@@ -320,6 +318,12 @@ def test_influence_is_the_attention_that_a_prompt_gets(family: str, folders: dic
     assert bool((found >= 0).all())
     assert bool((found.sum(dim=1) < 1).all())
     assert bool((found.sum(dim=1) > 0).all())
+
+
+def test_a_prompt_that_no_layer_sees_is_refused() -> None:
+    for facts, depth in ((0, 1), (2, 1)):
+        with pytest.raises(ValueError, match="1 ≤ facts ≤ depth"):
+            falling(torch.ones(3, 4), 2, facts, depth)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

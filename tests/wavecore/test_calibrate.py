@@ -18,6 +18,7 @@ from wavecore.learn.checkpoint import load_model, save_model, trainable
 from wavecore.learn.forecast import predict
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import manifest, tensors_hash
+from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders
 
@@ -37,11 +38,11 @@ def test_one_cap_takes_the_pair_that_reads_least(folders: dict[str, Path], monke
     monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches))
     rows = calibrate(model, window_data(), BORDERS, TRAIN)
     sizes = len(model.budget.sizes)  # type: ignore[union-attr]
-    assert all(row["depth"] == 2 for row in rows[:sizes])
+    assert all((row["facts"], row["depth"]) == (2, 2) for row in rows[:sizes])
     costs = [2 * row["tokens"] + 2 * row["prompt"] for row in rows[sizes:]]
     assert costs == sorted(costs)
     assert rows[-1]["chosen"]
-    assert (rows[-1]["tokens"], rows[-1]["depth"]) == (model.patches, 1)
+    assert (rows[-1]["tokens"], rows[-1]["facts"], rows[-1]["depth"]) == (model.patches, 1, 1)
 
 
 @pytest.mark.parametrize("stage", ["budget", "budget.series_only", "budget.per_window", "budget.shared"])
@@ -49,7 +50,7 @@ def test_the_cheapest_within_the_tolerance_is_chosen(stage: str, folders: dict[s
     model = trained(folders["bert"], stage, budget={"tolerance": 0.5})
     rows = calibrate(model, window_data(), BORDERS, TRAIN)
     assert rows[0]["tokens"] == model.patches
-    whole = [row for row in rows if row["depth"] == 2][:4]
+    whole = [row for row in rows if row["facts"] == 2][:4]
     assert len({row["tokens"] for row in whole}) == len(whole), "every size is scored"
     (chosen,) = [row for row in rows if row["chosen"]]
     limit = 1.5 * min(row["error"] for row in whole)
@@ -58,7 +59,7 @@ def test_the_cheapest_within_the_tolerance_is_chosen(stage: str, folders: dict[s
     assert chosen["tokens"] < model.patches, "half more error is allowed here"
     cheaper = [r for r in rows if r["tokens"] < chosen["tokens"]]
     if stage != "budget.shared":
-        assert not any(r["within"] and r["depth"] == 2 for r in cheaper)
+        assert not any(r["within"] and r["facts"] == 2 for r in cheaper)
     assert int(model.budget.tokens) in model.budget.sizes  # type: ignore[union-attr]
 
 
@@ -75,6 +76,25 @@ def test_a_tolerance_that_nothing_meets_keeps_everything(
     assert [row["chosen"] for row in rows] == [True] + [False] * (len(rows) - 1)
     assert int(model.budget.tokens) == model.patches  # type: ignore[union-attr]
     assert bool(model.budget.told.all())  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("facts", [True, False])
+def test_the_prompt_pays_only_where_it_costs_nothing(
+    facts: bool, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts and the rest of the prompt fall away apart: one may be worth nothing where the other is worth much."""
+    model = trained(folders["bert"], budget={"tolerance": 0.01})
+    fixed = len(model.prompter.fixed_ids)  # type: ignore[union-attr]
+    dear = slice(fixed, None) if facts else slice(0, fixed)
+    monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 2.0 - float(m.budget.told[:, dear].all()))
+    rows = calibrate(model, window_data(), BORDERS, TRAIN)
+    told = model.budget.told  # type: ignore[union-attr]
+    assert bool(told[:, dear].all())
+    # Description and task are never seen less deep than the facts.
+    assert bool(told[1, :fixed].all())
+    assert bool(told[1, fixed:].any()) == facts
+    assert model.budget.size(fixed)[1:] == ((2, 2) if facts else (1, 2))  # type: ignore[union-attr]
+    assert [(r["facts"], r["depth"]) for r in rows[-2:]] == ([(2, 2), (1, 2)] if facts else [(1, 2), (1, 1)])
 
 
 def test_a_size_is_held_against_the_best_of_all(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +180,7 @@ def test_a_killed_run_with_a_budget_ends_in_the_same_bits(folders: dict[str, Pat
         model, steps = budgeted(folders["bert"]), []
         real = model.budget.drawn  # type: ignore[union-attr]
 
-        def drawn() -> tuple[int, int]:
+        def drawn() -> Size:
             steps.append(1)
             if kill_at is not None and len(steps) > kill_at:
                 raise Killed

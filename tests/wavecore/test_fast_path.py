@@ -132,7 +132,7 @@ def test_both_ways_of_attention_are_the_same(
     mask = torch.rand((2, 1, 30), generator=draw) > 0.2
     mask = mask if boolean else torch.randn((2, 1, 30), generator=draw).masked_fill(~mask, torch.finfo().min)
     fused = dot_product(query, key, value, mask, 0.3)
-    monkeypatch.setattr(attention, "_low", lambda _: True)
+    monkeypatch.setattr(attention, "written_out", lambda _: True)
     products = dot_product(query, key, value, mask, 0.3)
     torch.testing.assert_close(products, fused, atol=1e-6, rtol=1e-5)
     if gradient:
@@ -141,6 +141,17 @@ def test_both_ways_of_attention_are_the_same(
         for a, b in zip(mine, theirs, strict=True):
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(weights_of(query, key, mask, None).sum(-1), torch.ones(2, queries))
+
+
+def test_how_often_a_token_counts_is_not_rounded_to_bf16() -> None:
+    """bf16 knows no number between 4.59 and 4.625, but log 100 is 4.605: the token would count as 98."""
+    counts = torch.tensor([[100.0, 1.0, 1.0]])
+    query = torch.zeros((1, 1, 3, 8), dtype=torch.bfloat16)
+    mask = Reading(counts=counts).mask(0, 3, query)
+    found = weights_of(query, query, mask, None).float()
+    assert found.shape == (1, 1, 3, 3)
+    torch.testing.assert_close(found[0, 0, 0, 1], torch.tensor(1 / 102), atol=0, rtol=4e-3)
+    assert Reading(counts=counts).mask(0, 3, query.float()).dtype == torch.float32  # type: ignore[union-attr]
 
 
 def test_plain_products_are_taken_in_bf16_on_a_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:

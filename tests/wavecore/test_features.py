@@ -116,6 +116,34 @@ def test_the_size_of_a_chunk_changes_no_bit(table, rows, arrays, scaler, monkeyp
 
 
 @pytest.mark.parametrize("table", TABLES)
+def test_how_many_chunks_are_computed_at_once_changes_no_bit(table, arrays, scaler, monkeypatch):
+    found = []
+    for workers in (1, 3):
+        monkeypatch.setattr(features, "processors", lambda workers=workers: workers)
+        monkeypatch.setattr(features, "CHUNK_VALUES", 6 * WINDOW)
+        chunks = table(arrays, scaler, WINDOW, SETTINGS)
+        assert len(next(chunks)["start"]) == 6
+        chunks.close()  # whoever has seen enough waits for no more than what is under way
+        found.append(whole(table, arrays, scaler))
+    for name, column in found[0].items():
+        np.testing.assert_array_equal(column, found[1][name], err_msg=name)
+
+
+def test_windows_apart_are_read_one_by_one_and_overlapping_ones_together(arrays, scaler):
+    """Both ways give the same bits; only the second scales a step once for all windows that hold it."""
+    every = {
+        (int(start), int(channel)): (x, share)
+        for chunk in features.window_rows(arrays, scaler, WINDOW, SETTINGS)
+        for start, channel, x, share in zip(chunk.start, chunk.channel, chunk.x, chunk.observed_share, strict=True)
+    }
+    (apart,) = features.window_rows(arrays, scaler, WINDOW, SETTINGS, np.array([0, 86]))
+    assert apart.x.size < (150 * 3)  # more steps from first to last than these windows hold
+    for start, channel, x, share in zip(apart.start, apart.channel, apart.x, apart.observed_share, strict=True):
+        np.testing.assert_array_equal(x, every[start, channel][0])
+        assert share == every[start, channel][1]
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_nothing_after_a_window_changes_it(table, arrays, scaler):
     """With the scaler fixed, values after a window's end do not enter any of its columns."""
     before = whole(table, arrays, scaler)

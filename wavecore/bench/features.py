@@ -77,7 +77,7 @@ def features(
         more={
             **shape, "windows": every * channels, "other_windows": len(chosen) * channels,
             "other_is": "timed on a seeded sample of windows, scaled to all", "memory_mb": settings.memory_mb,
-            "threads": 1,
+            "threads": min(tables.MOST_WORKERS, tables.processors()), "other_threads": 1,
         },
     )  # fmt: skip
     if prompter is not None:

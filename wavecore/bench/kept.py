@@ -9,18 +9,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
-from wavecore.bench.models import device, forecasts, hold
+from wavecore.bench.models import device, forecasts
 from wavecore.bench.rows import Row, clocked
 from wavecore.errors import SettingsError
-from wavecore.learn.calibrate import LOOKED_AT
-from wavecore.learn.forecast import evaluating
+from wavecore.learn.calibrate import hold, measured_influence
 from wavecore.learn.losses import masked_sum
-from wavecore.learn.schedule import validation_subset
+from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
@@ -30,8 +29,7 @@ from wavecore.series.windows import WindowData
 class _Tried:
     """One size: squared errors and their number, and the seconds of each batch."""
 
-    tokens: int
-    depth: int
+    size: Size
     prompt: float
     total: float = 0.0
     count: int = 0
@@ -49,7 +47,7 @@ def kept(
     against: TimeLLM | None = None,
     backbone: str = "minilm",
 ) -> Iterator[Row]:
-    """A row per size and depth, what everything is held against first.
+    """A row per size, what everything is held against first.
 
     Args:
         model: trained, with a budget whose sizes were chosen.
@@ -73,24 +71,30 @@ def kept(
     layers = len(model.budget.told)
     if model.budget.settings.per_window:
         raise SettingsError("kept: the model reads as many tokens as a window needs", "choose another budget")
-    picked, told = (int(model.budget.tokens), _depth(model)), model.budget.told.clone()
-    influence = _influence(model.to(device()), placed, borders, batch_windows, dtype)
+    assert model.prompter is not None
+    picked, told = model.budget.size(len(model.prompter.fixed_ids)), model.budget.told.clone()
+    with torch.autocast(device().type, dtype=torch.bfloat16, enabled=dtype == "bf16"):
+        influence = measured_influence(model.to(device()), placed, borders, batch_windows)
     test = origins(borders, "test", data.window, data.horizon)
     chosen = test[np.unique(np.linspace(0, len(test) - 1, min(windows, len(test))).astype(int))]
-    depths = range(1, layers + 1) if model.budget.settings.prompt else (layers,)
 
-    def read(size: int, depth: int) -> None:
-        hold(model, size, depth, influence)
-        if (size, depth) == picked:
+    def read(size: Size) -> None:
+        hold(model, size, influence)
+        if size == picked:
             model.budget.told.copy_(told)  # type: ignore[union-attr]
 
-    pairs = {(size, depth) for size in model.budget.sizes for depth in {layers, picked[1], min(depths)}}
-    pairs |= {(picked[0], depth) for depth in depths}
+    everything = Size(model.patches, layers, layers)
+    sizes = {everything._replace(tokens=tokens) for tokens in model.budget.sizes}
+    if model.budget.settings.prompt:
+        # With each number of patches: the prompt as it was chosen, and at its least.
+        sizes |= {size._replace(tokens=tokens) for tokens in model.budget.sizes for size in (picked, Size(0, 1, 1))}
+        sizes |= {picked._replace(facts=facts, depth=layers) for facts in range(1, layers + 1)}
+        sizes |= {picked._replace(depth=depth) for depth in range(picked.facts, layers + 1)}
     tried = []
-    for size, depth in sorted(pairs, reverse=True):
-        read(size, depth)
-        tried.append(_Tried(size, depth, float(model.budget.told[:, : influence.shape[1]].sum(dim=1).float().mean())))
-    exact = _Tried(model.patches, layers, float(influence.shape[1])) if against is not None else tried[0]
+    for size in sorted(sizes, reverse=True):
+        read(size)
+        tried.append(_Tried(size, float(model.budget.told[:, : influence.shape[1]].sum(dim=1).float().mean())))
+    exact = _Tried(everything, float(influence.shape[1])) if against is not None else tried[0]
     for start in range(0, len(chosen), batch_windows):
         batch = placed.batch(chosen[start : start + batch_windows])
         for one in (*(() if exact is tried[0] else (exact,)), *tried):
@@ -98,52 +102,30 @@ def kept(
                 use = against
             else:
                 use = model
-                read(one.tokens, one.depth)
+                read(one.size)
             if not start:
                 forecasts(use, batch, dtype, threads)  # makes what stays
             found: list[torch.Tensor] = []
             one.seconds.append(clocked(lambda m=use, b=batch, f=found: f.append(forecasts(m, b, dtype, threads))))  # type: ignore[misc]
             total, count = masked_sum("mse", found[0], batch.y, batch.mask)
             one.total, one.count = one.total + total, one.count + count
-    read(*picked)
+    read(picked)
     said = {"window": data.window, "windows": len(chosen), "threads": threads}
     series = min(batch_windows, len(chosen)) * data.values.shape[1]
     if against is not None:
         more = {"mse": exact.total / exact.count, "seconds": statistics.median(exact.seconds)}
         yield Row(
             "kept", "exact", backbone=backbone, series=series, dtype=dtype, seconds=more.pop("seconds"),
-            more={**more, "tokens": exact.tokens, "depth": exact.depth, **said},
+            more={**more, **exact.size._asdict(), **said},
         )  # fmt: skip
     other = "exact" if against is not None else "everything read"
     for one in tried:
         ratios = [theirs / mine for theirs, mine in zip(exact.seconds, one.seconds, strict=True)]
         more = {"mse": one.total / one.count, "other_mse": exact.total / exact.count}
-        more |= {"tokens": one.tokens, "depth": one.depth, "prompt": one.prompt}
+        more |= {**one.size._asdict(), "prompt": one.prompt}
         yield Row(
             "kept", "budget", other, backbone, series, dtype, dtype,
             statistics.median(ratios), min(ratios), max(ratios),
             statistics.median(one.seconds), statistics.median(exact.seconds),
-            more={**more, "chosen": (one.tokens, one.depth) == picked, **said},
+            more={**more, "chosen": one.size == picked, **said},
         )  # fmt: skip
-
-
-def _depth(model: TimeLLM) -> int:
-    """The layers that see the whole prompt, as they were chosen."""
-    assert model.budget is not None
-    return int(model.budget.told.all(dim=1).sum())
-
-
-def _influence(
-    model: TimeLLM, data: WindowData, borders: Borders, batch_windows: int, dtype: Literal["float32", "bf16"]
-) -> torch.Tensor:
-    """Of each prompt token in each layer, [layers, P]: mean over windows of `decide`; 0 where a prompt has no more."""
-    chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), LOOKED_AT)
-    mixed = torch.autocast(device().type, dtype=torch.bfloat16, enabled=dtype == "bf16")
-    parts = []
-    with evaluating(model), torch.inference_mode(), mixed:
-        for start in range(0, len(chosen), batch_windows):
-            part = chosen[start : start + batch_windows]
-            parts.append(model.influence(data.batch(part).x).cpu() * len(part))
-    width = max(part.shape[1] for part in parts)
-    widened: list[Any] = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
-    return torch.stack(widened).sum(dim=0) / len(chosen)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from wavecore.bench import SIZE
 from wavecore.bench.memory import sides
 from wavecore.bench.models import CHANNELS, backbone_of, batch, geometry, make
 from wavecore.bench.rows import Row
 from wavecore.learn.device import threads as use_threads
 from wavecore.learn.forecast import forecast
+from wavecore.model.settings import Size
 from wavecore.series.windows import WindowData
 
 
@@ -22,8 +24,7 @@ def latency(
     backbone: str = "minilm",
     repeats: int = 100,
     threads: Sequence[int] = (2, 1),
-    tokens: int = 8,
-    depth: int = 1,
+    size: Size = SIZE,
     window: int = 512,
     model: dict[str, Any] | None = None,
 ) -> Iterator[Row]:
@@ -36,11 +37,11 @@ def latency(
         backbone: minilm, gpt2 or qwen2.
         repeats: windows that are timed, beside the first.
         threads: numbers of CPU threads to measure with.
-        tokens, depth: of the budget.
+        size: of the budget.
         window: T.
         model: settings that both share.
     """
-    chosen = {path: side for path, side in sides(tokens, depth, model).items() if path != "reference"}
+    chosen = {path: side for path, side in sides(size, model).items() if path != "reference"}
     shape = geometry(window)
     series = batch(CHANNELS, window + repeats, shape.horizon)
     values = torch.cat([series.x[0], series.y[0]])
@@ -64,6 +65,6 @@ def latency(
                     seconds=statistics.median(rest),
                     more={
                         "p95": float(np.quantile(rest, 0.95)), "first": first, "window": window, "threads": count,
-                        "repeats": repeats, **({"tokens": tokens, "depth": depth} if path == "budget" else {}),
+                        "repeats": repeats, **(size._asdict() if path == "budget" else {}),
                     },
                 )  # fmt: skip

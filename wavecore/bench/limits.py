@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from wavecore.bench import SIZE
 from wavecore.bench.child import ask
 from wavecore.bench.memory import given, sides
 from wavecore.bench.models import CHANNELS, Side, backbone_of
 from wavecore.bench.rows import Row
+from wavecore.model.settings import Size
 
 STEP = 64  # windows are tried in multiples of so many steps
 
@@ -24,8 +26,7 @@ def limits(
     gib: float = 4.0,
     series: int = 7,
     threads: int = 2,
-    tokens: int = 8,
-    depth: int = 1,
+    size: Size = SIZE,
     window: int = 512,
     most_window: int = 2**17,
     most_series: int = 7 * 2**12,
@@ -44,10 +45,10 @@ def limits(
         within: the number found may be too small by this share.
         model: settings that both sides share.
         measure: as `ask`.
-        threads, tokens, depth: as in `memory`.
+        threads, size: as in `memory`.
     """
     with backbone_of(backbone) as name:
-        for path, side in sides(tokens, depth, model).items():
+        for path, side in sides(size, model).items():
             if path == "reference":
                 continue
 

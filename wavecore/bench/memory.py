@@ -15,19 +15,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wavecore.bench import SIZE
 from wavecore.bench.child import ask, peak_mb
 from wavecore.bench.models import Side, Trainer, backbone_of, batch, forecasts, geometry, make
 from wavecore.bench.rows import Row
+from wavecore.model.settings import Size
 
 WORK = ("train", "infer")
 
 
-def sides(tokens: int, depth: int, model: dict[str, Any] | None = None) -> dict[str, Side]:
-    """The three that are held against each other, `reference` first; `model` are settings that all of them share."""
+def sides(size: Size | None, model: dict[str, Any] | None = None) -> dict[str, Side]:
+    """The three that are held against each other, `reference` first; `model` are settings that all of them share.
+    Without a size of the budget it is as it is trained."""
     return {
         "reference": Side("reference", "float32", model),
         "exact": Side("base", "bf16", model),
-        "budget": Side("budget", "bf16", model, tokens, depth),
+        "budget": Side("budget", "bf16", model, size),
     }
 
 
@@ -36,8 +39,7 @@ def memory(
     series: int = 28,
     steps: int = 12,
     threads: int = 2,
-    tokens: int = 8,
-    depth: int = 1,
+    size: Size = SIZE,
     window: int = 512,
     model: dict[str, Any] | None = None,
     work: Sequence[str] = WORK,
@@ -50,7 +52,7 @@ def memory(
         series: windows × channels at once.
         steps: of training; a budget draws its sizes anew in each, so that it takes some to meet all of them.
         threads: of the CPU.
-        tokens, depth: of the budget when forecasting.
+        size: of the budget when forecasting.
         window: T.
         model: settings that all sides share.
         work: of `train` and `infer`.
@@ -59,7 +61,7 @@ def memory(
     with backbone_of(backbone) as name:
         for task in work:
             other: float | None = None
-            for path, side in sides(tokens, depth, model).items():
+            for path, side in sides(size if task == "infer" else None, model).items():
                 if path not in paths:
                     continue
                 more: dict[str, Any] = {"work": task, "window": window, "threads": threads}
@@ -84,7 +86,7 @@ def backward(
     with backbone_of(backbone) as name:
         shape, data = geometry(window), batch(series, window)
         other: float | None = None
-        for path, side in sides(1, 1, model).items():
+        for path, side in sides(None, model).items():
             trainer = Trainer(make(side, name, shape), data, side.dtype, threads)
             # One step that is not counted makes what stays.
             trainer()

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
-from wavecore.errors import SettingsError
+from wavecore.learn.calibrate import hold
 from wavecore.learn.device import Place, accelerator, threads
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
-from wavecore.model.budget import falling
 from wavecore.model.build import Geometry, build
 from wavecore.model.groups import ParameterGroup, declared
 from wavecore.model.layers import patch_count
+from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.windows import Batch
 
@@ -46,14 +46,13 @@ class Side:
         stage: of the ladder.
         dtype: float32 or bf16.
         model: settings beside the stage's own.
-        tokens, depth: of a budget, where the stage has one: patches read, and layers that see the whole prompt.
+        size: of a budget when forecasting, where the stage has one.
     """
 
     stage: str
     dtype: Literal["float32", "bf16"] = "bf16"
     model: dict[str, Any] | None = None
-    tokens: int | None = None
-    depth: int | None = None
+    size: Size | None = None
 
 
 @contextmanager
@@ -108,43 +107,20 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
         pipeline=PipelineSettings(benchmarks=("bench",), stages=(side.stage,)),
         families={"time_llm": StageOverride(model=chosen)},
     )
-    if side.tokens is not None:
+    size = side.size and Size(*side.size)
+    if size:
         patches = patch_count(shape.window, *shape.patch)
         # A share that gives just this number; the smallest that is tried by default may be larger.
-        share = {"budget": {"shares": [(side.tokens + 0.5) / patches]}} if side.tokens < patches else {}
+        share = {"budget": {"shares": [(size.tokens + 0.5) / patches]}} if size.tokens < patches else {}
         chosen = merged(chosen, share)
         settings = replace(settings, families={"time_llm": StageOverride(model=chosen)})
     model = cast(TimeLLM, build(stages.get(side.stage), shape, settings, "bench", seed))
-    if side.tokens is not None:
-        hold(model, side.tokens, side.depth)
+    if size:
+        assert model.budget is not None
+        # Without a trained model the first prompt tokens count as the most influential.
+        layers, width = model.budget.told.shape
+        hold(model, size, torch.arange(width, 0, -1).float().expand(layers, -1))
     return model
-
-
-def hold(model: TimeLLM, tokens: int, depth: int | None, influence: Tensor | None = None) -> None:
-    """Set a budget's sizes to a pair that `calibrate` can choose.
-
-    Args:
-        influence: [layers, P] of a trained model's prompt tokens; None: the first ones count as the most influential.
-
-    Raises:
-        SettingsError: a number of tokens that the budget's shares do not give, or a depth beyond the layers.
-    """
-    assert model.budget is not None
-    assert model.prompter is not None
-    layers, width = model.budget.told.shape
-    depth = depth or layers
-    if tokens not in model.budget.sizes or not 1 <= depth <= layers:
-        raise SettingsError(
-            f"--tokens {tokens} --depth {depth}: no sizes of this budget",
-            f"tokens: {', '.join(map(str, model.budget.sizes))}; depth: 1 to {layers}",
-        )
-    model.budget.tokens.fill_(tokens)
-    rank = torch.arange(width, 0, -1).float().expand(layers, -1)
-    if influence is not None:
-        rank = rank - width
-        rank[:, : influence.shape[1]] = influence
-    model.budget.told.copy_(falling(rank, depth, len(model.prompter.fixed_ids)))
-    model.budget.threshold.fill_(0.0)
 
 
 def plain_twin(model: TimeLLM, backbone: str, shape: Geometry) -> TimeLLM:
@@ -173,8 +149,8 @@ class Drawn(nn.Module):
 
     Args:
         model: with a token budget.
-        rounds: how often each pair of fewer patches and a depth comes; everything read as often as it must to keep its
-            share.
+        rounds: how often each number of fewer patches comes with each number of layers that see the facts; everything
+            read comes as often as it must to keep its share.
     """
 
     def __init__(self, model: TimeLLM, rounds: int = 1) -> None:
@@ -182,16 +158,19 @@ class Drawn(nn.Module):
         assert model.budget is not None
         self.model = model
         layers, full = len(model.budget.told), model.budget.settings.full
-        pairs = [(size, depth) for size in model.budget.sizes[:-1] for depth in range(1, layers + 1)] * rounds
-        whole = round(len(pairs) * full / (1 - full)) if full < 1 else 1
-        self.pairs = [(model.patches, layers)] * whole + (pairs if full < 1 else [])
+        # Half of the steps see description and task in all layers, the other half each depth as often.
+        depths = [(facts, layers) for facts in range(1, layers + 1)]
+        depths += [(facts, facts + facts * 7 % (layers - facts + 1)) for facts in range(1, layers + 1)]
+        sizes = [Size(tokens, *pair) for tokens in model.budget.sizes[:-1] for pair in depths] * rounds
+        whole = round(len(sizes) * full / (1 - full)) if full < 1 else 1
+        self.sizes = [Size(model.patches, layers, layers)] * whole + (sizes if full < 1 else [])
         self.step = 0
 
     def forward(self, batch: Batch) -> Tensor:
         """[B, T, N] → [B, H, N]."""
-        size, depth = self.pairs[self.step % len(self.pairs)]
+        size = self.sizes[self.step % len(self.sizes)]
         self.step += 1
-        return self.model.trace(batch.x, use=Use(size, self.model.falling(depth))).forecast
+        return self.model.trace(batch.x, use=Use(size.tokens, self.model.falling(size.facts, size.depth))).forecast
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """The model's own."""

@@ -16,12 +16,14 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from wavecore.bench import SIZE
 from wavecore.bench.child import ask
 from wavecore.bench.memory import given, sides
 from wavecore.bench.models import Side, backbone_of, batch, forecasts, geometry, make
 from wavecore.bench.rows import Row, clocked
 from wavecore.errors import WavecoreError
 from wavecore.model.layers import patch_count
+from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.windows import Batch
 
@@ -34,9 +36,8 @@ def scale(
     series: int = 7,
     repeats: int = 5,
     threads: int = 2,
-    tokens: int = 8,
+    size: Size = SIZE,
     share: float = 0.25,
-    depth: int = 1,
     memory: bool = True,
     model: dict[str, Any] | None = None,
 ) -> Iterator[Row]:
@@ -48,16 +49,15 @@ def scale(
         series: windows × channels at once.
         repeats: forecasts that are timed, the paths of one window in turn.
         threads: of the CPU.
-        tokens: of a budget that is the same for all windows.
-        share: of the patches, of a budget that grows with the window.
-        depth: of both budgets.
+        size: of a budget that is the same for all windows.
+        share: of the patches, of a budget that grows with the window and is otherwise the same.
         memory: measure the peak of each in a child process too.
         model: settings that all paths share.
     """
     told: dict[str, dict[str, list[tuple[int, float]]]] = {}
     with backbone_of(backbone) as name:
         for window in windows:
-            chosen = paths(window, tokens, share, depth, model)
+            chosen = paths(window, size, share, model)
             built = {path: _built(side, name, window) for path, side in chosen.items()}
             data = batch(series, window)
             runs = {path: made for path, made in built.items() if isinstance(made, TimeLLM)}
@@ -71,29 +71,29 @@ def scale(
                 own = told.setdefault(path, {"seconds": [], "flops": []})
                 own["seconds"].append((window, seconds))
                 own["flops"].append((window, operations))
-                more |= {"patches": runs[path].patches, "tokens": side.tokens or runs[path].patches}
+                more |= {"patches": runs[path].patches, "tokens": side.size.tokens if side.size else runs[path].patches}
                 more |= {"flops": operations, "repeats": repeats}
                 if memory:
                     more |= ask("infer", **given(name, side, series, window, threads))
                 yield _row(path, backbone, series, side, more, seconds)
             del built, runs
-    for path, side in paths(windows[0], tokens, share, depth, model).items():
+    for path, side in paths(windows[0], size, share, model).items():
         own = told.get(path, {"seconds": [], "flops": []})
         fitted: dict[str, Any] = {f"exponent_{what}": exponent(points) for what, points in own.items()}
         fitted |= {"windows": [window for window, _ in own["seconds"]], "threads": threads}
         yield _row(path, backbone, series, side, fitted)
 
 
-def paths(window: int, tokens: int, share: float, depth: int, model: dict[str, Any] | None = None) -> dict[str, Side]:
+def paths(window: int, size: Size, share: float, model: dict[str, Any] | None = None) -> dict[str, Side]:
     """The sides at one window: those of `memory`, and a budget that is a share of the patches."""
-    reference, exact, budget = sides(tokens, depth, model).values()
+    reference, exact, budget = sides(size, model).values()
     shape = geometry(window)
     part = max(1, math.floor(share * patch_count(window, *shape.patch)))
     return {
         "reference": reference,
         "exact": exact,
-        f"budget, {tokens} tokens": budget,
-        f"budget, {share:.0%} of the patches": Side("budget", "bf16", model, part, depth),
+        f"budget, {size.tokens} tokens": budget,
+        f"budget, {share:.0%} of the patches": Side("budget", "bf16", model, size._replace(tokens=part)),
     }
 
 

@@ -21,6 +21,7 @@ from wavecore.bench.models import (
     prompt_tokens,
 )
 from wavecore.bench.rows import Row, alternate
+from wavecore.model.settings import Size
 
 REFERENCE = Side("reference", "float32")
 
@@ -31,8 +32,7 @@ def speed(
     series: int,
     repeats: int,
     threads: int,
-    tokens: int,
-    depths: tuple[int, ...],
+    sizes: tuple[Size, ...],
     peer: bool,
     window: int = 512,
 ) -> Iterator[Row]:
@@ -44,7 +44,7 @@ def speed(
         series: windows × channels a step.
         repeats: pairs that are timed.
         threads: of the CPU.
-        tokens, depths: of the budget when forecasting, a row per depth; in training all that can be drawn has its turn.
+        sizes: of the budget when forecasting, a row each; in training all that can be drawn has its turn.
         peer: also against neuralforecast, which must be installed.
     """
     shape, data = geometry(window), batch(series, window)
@@ -56,7 +56,7 @@ def speed(
             "exact, float32": Side("base", "float32"),
             "exact, static prompt": Side("base.static_prompt", "bf16"),
         }
-        budgets = [("budget", Side("budget", "bf16", tokens=tokens, depth=depth)) for depth in depths]
+        budgets = [("budget", Side("budget", "bf16", size=size)) for size in sizes]
         for path, side in (*sides.items(), *(budgets if bench == "infer" else [("budget", Side("budget", "bf16"))])):
             model = make(side, name, shape)
             mine = prompt_tokens(model, data)
@@ -66,10 +66,10 @@ def speed(
                 steps, step = 1, Trainer(model, data, side.dtype, threads)
                 if budget:
                     drawn = Drawn(model)
-                    steps = len(drawn.pairs)
+                    steps = len(drawn.sizes)
                     step = Trainer(drawn, data, side.dtype, threads, steps)
-                    extra |= {"tokens_mean": statistics.mean(size for size, _ in drawn.pairs)}
-                    extra |= {"depth_mean": statistics.mean(depth for _, depth in drawn.pairs)}
+                    extra |= {"tokens_mean": statistics.mean(size.tokens for size in drawn.sizes)}
+                    extra |= {"facts_mean": statistics.mean(size.facts for size in drawn.sizes)}
                 times = _each(alternate(step, Trainer(reference, data, "float32", threads), repeats), steps)
                 extra["steps_counted"] = steps
             else:
@@ -78,7 +78,7 @@ def speed(
                     lambda: forecasts(reference, data, "float32", threads),
                     repeats,
                 )
-                extra |= {"tokens": tokens, "depth": side.depth} if budget else {}
+                extra |= side.size._asdict() if side.size else {}
             yield Row(bench, path, "reference", backbone, series, side.dtype, "float32", **times, more=extra)
             if path in ("exact", "exact, float32"):
                 yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)

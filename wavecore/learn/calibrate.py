@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from wavecore.config import TrainSettings
+from wavecore.errors import SettingsError
 from wavecore.learn.device import accelerator, place_of, threads
 from wavecore.learn.forecast import evaluating
 from wavecore.learn.loop import evaluate
 from wavecore.learn.schedule import validation_subset
-from wavecore.model.budget import TokenBudget, falling
+from wavecore.model.budget import falling, schedules
+from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
 from wavecore.seeds import isolated
 from wavecore.series.splits import Borders, origins
@@ -27,19 +30,20 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
 
     First the patches, the prompt seen in full: of all sizes the smallest whose error is within the tolerance of the
     lowest one's. (Everything read is not always the best: where it is not, a size that is only no worse than that
-    would give away what a larger one has.) Then, with that size, the prompt is taken from one layer after the other,
-    deepest first, until the error is no longer within it. With `budget.shared` both at once: of all pairs within the
-    tolerance the one that reads the fewest tokens. Early stopping has never seen `decide`, and nothing here sees the
-    test windows. The tolerance is held on the windows that the choice is made on.
+    would give away what a larger one has.) Then, with that size, the facts about the window are taken from one layer
+    after the other, deepest first, until the error is no longer within it, and then description and task. With
+    `budget.shared` all at once: of all sizes within the tolerance the one that reads the fewest tokens. Early stopping
+    has never seen `decide`, and nothing here sees the test windows. The tolerance is held on the windows that the
+    choice is made on.
 
     Args:
         model: trained, with a token budget.
         settings: of the training run.
 
     Returns:
-        what was tried, in order, everything read first, then the other sizes from the largest on: tokens (of a window,
-        mean over some), depth (layers that see the whole prompt), prompt (prompt tokens a layer sees, mean), error,
-        within (the tolerance) and chosen.
+        what was tried, in order, everything read first, then fewer and fewer patches, then the rest: tokens (of a
+        window, mean over some), facts and depth (see `wavecore.model.budget.Size`), prompt (prompt tokens a layer sees,
+        mean), error, within (the tolerance) and chosen.
 
     Raises:
         SettingsError: `decide` has not one window.
@@ -53,24 +57,19 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
     with threads(settings.threads), isolated(torch.device(place.device)), accelerator(place) as engine:
         placed = data.to(engine.device)
         model.to(engine.device)
-        # Spread over all of `decide`, batch by batch.
-        some = chosen[:: max(1, len(chosen) // LOOKED_AT)]
-        batches = [
-            placed.batch(some[i : i + settings.batch_windows]).x for i in range(0, len(some), settings.batch_windows)
-        ]
-        with evaluating(model), torch.inference_mode(), engine.autocast():
-            influence = _mean([model.influence(x).cpu() for x in batches])
+        batches = list(_looked_at(placed, borders, settings.batch_windows))
+        with engine.autocast():
+            influence = measured_influence(model, placed, borders, settings.batch_windows)
         layers, width = influence.shape
-        assert model.prompter is not None
-        fixed = len(model.prompter.fixed_ids)
 
-        def tried(size: int, depth: int, threshold: float) -> dict[str, Any]:
-            _set(budget, size, falling(influence, depth, fixed), threshold)
+        def tried(size: Size, threshold: float) -> dict[str, Any]:
+            hold(model, size, influence, threshold)
             error = evaluate(model, placed, chosen, engine, settings)
             rows.append(
                 {
                     "tokens": float(torch.cat([model.needed(x) for x in batches]).float().mean()),
-                    "depth": depth,
+                    "facts": size.facts,
+                    "depth": size.depth,
                     "prompt": float(budget.told[:, :width].sum(dim=1).float().mean()),
                     "error": error,
                     "within": False,
@@ -80,57 +79,107 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
             return rows[-1]
 
         # Cheapest first; everything read is the last of them and the first to be scored.
-        sizes = [*_candidates(model, batches), (budget.patches, 0.0)]
-        scored = [tried(size, layers, threshold) for size, threshold in reversed(sizes)][::-1]
+        candidates = [*_candidates(model, batches), (budget.patches, 0.0)]
+        scored = [tried(Size(n, layers, layers), threshold) for n, threshold in reversed(candidates)][::-1]
         limit = min(row["error"] for row in scored) * (1 + budget.settings.tolerance)
         for row in scored:
             row["within"] = row["error"] <= limit
         place_in = next(i for i, row in enumerate(scored) if row["within"])
-        best, (size, threshold), depth = scored[place_in], sizes[place_in], layers
-        depths = range(1, layers) if budget.settings.prompt else ()
-        if budget.settings.shared:
-            further = _by_cost(budget, influence, fixed, depths, (size, layers))
-        else:
-            further = [(size, fewer) for fewer in reversed(depths)]
-        for most, fewer in further:
-            row = tried(most, fewer, threshold)
-            row["within"] = row["error"] <= limit
-            if row["within"]:
-                best, size, depth = row, most, fewer
-            # The cheapest pair ends the search; else the first depth that costs too much.
-            if row["within"] == budget.settings.shared:
-                break
-        _set(budget, size, falling(influence, depth, fixed), threshold)
+        best, (tokens, threshold) = scored[place_in], candidates[place_in]
+        size = Size(tokens, layers, layers)
+
+        def first(sizes: Iterable[Size], within: bool) -> None:
+            """Try one after the other up to the first that is within the tolerance, or that is not."""
+            nonlocal best, size
+            for one in sizes:
+                row = tried(one, threshold)
+                row["within"] = row["error"] <= limit
+                if row["within"]:
+                    best, size = row, one
+                if row["within"] == within:
+                    return
+
+        fewer = range(layers - 1, 0, -1) if budget.settings.prompt else ()
+        if not budget.settings.shared:
+            first((size._replace(facts=facts) for facts in fewer), within=False)
+            first([size._replace(depth=depth) for depth in fewer if depth >= size.facts], within=False)
+        elif budget.settings.prompt:
+            first(_by_cost(model, influence, size), within=True)
+        hold(model, size, influence, threshold)
     best["chosen"] = True
     return rows
+
+
+def hold(model: TimeLLM, size: Size, influence: Tensor, threshold: float = 0.0) -> None:
+    """Let a model's budget read so much from now on.
+
+    Args:
+        influence: [layers, P], see `measured_influence`.
+        threshold: of the evidence that a further token must have, where windows differ in what they need.
+
+    Raises:
+        SettingsError: a number of patches that the budget does not try, or layers that are not there.
+    """
+    budget, prompter = model.budget, model.prompter
+    assert budget is not None
+    assert prompter is not None
+    layers = len(budget.told)
+    if size.tokens not in budget.sizes or not 1 <= size.facts <= size.depth <= layers:
+        raise SettingsError(
+            f"{size.tokens} tokens, facts in {size.facts} and description and task in {size.depth} layers: no size of "
+            "this budget",
+            f"tokens: {', '.join(map(str, budget.sizes))}; layers: 1 ≤ facts ≤ depth ≤ {layers}",
+        )
+    told = falling(influence, len(prompter.fixed_ids), size.facts, size.depth)
+    budget.tokens.fill_(size.tokens)
+    # Beyond the longest prompt seen here a prompt's tokens count as its last one does.
+    budget.told[:] = told[:, -1:]
+    budget.told[:, : told.shape[1]] = told
+    budget.threshold.fill_(threshold)
+
+
+def measured_influence(model: TimeLLM, data: WindowData, borders: Borders, batch_windows: int) -> Tensor:
+    """Of each prompt token in each layer, [layers, P]: mean over series of some windows of `decide`; a place that a
+    batch's longest prompt has not counts as 0 there."""
+    parts, series = [], []
+    with evaluating(model), torch.inference_mode():
+        for x in _looked_at(data, borders, batch_windows):
+            parts.append(model.influence(x).cpu() * len(x))
+            series.append(len(x))
+    width = max(part.shape[1] for part in parts)
+    widened = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
+    return torch.stack(widened).sum(dim=0) / sum(series)
+
+
+def _looked_at(data: WindowData, borders: Borders, batch_windows: int) -> Iterator[Tensor]:
+    """Windows [B, T, N] spread over all of `decide`, batch by batch."""
+    some = validation_subset(origins(borders, "decide", data.window, data.horizon), LOOKED_AT)
+    return (data.batch(some[i : i + batch_windows]).x for i in range(0, len(some), batch_windows))
 
 
 def most_windows(model: Any, data: WindowData, borders: Borders) -> int:
     """How many windows `calibrate` forecasts at most, for an estimate of its time."""
     budget = model.budget
     chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), budget.settings.windows)
-    depths = len(budget.told) - 1 if budget.settings.prompt else 0
-    pairs = len(budget.sizes) * depths if budget.settings.shared else depths
-    return len(chosen) * (len(budget.sizes) + pairs)
+    layers = len(budget.told)
+    # Each layer but the first may give up the facts, and then description and task.
+    further = len(budget.sizes) * (len(schedules(layers)) - 1) if budget.settings.shared else 2 * (layers - 1)
+    return len(chosen) * (len(budget.sizes) + (further if budget.settings.prompt else 0))
 
 
-def _by_cost(
-    budget: TokenBudget, influence: Tensor, fixed: int, depths: range | tuple[()], most: tuple[int, int]
-) -> list[tuple[int, int]]:
-    """The pairs of a number of patches and a depth of the prompt that read less than the pair `most`, the least first;
-    without those that see the whole prompt in every layer, which are scored already."""
+def _by_cost(model: TimeLLM, influence: Tensor, most: Size) -> list[Size]:
+    """The sizes that read fewer tokens than `most`, the fewest first; without those that see the whole prompt in every
+    layer, which are scored already."""
+    assert model.budget is not None
+    assert model.prompter is not None
+    layers, fixed = len(influence), len(model.prompter.fixed_ids)
+    read = {pair: int(falling(influence, fixed, *pair).sum()) for pair in schedules(layers)}
 
-    def cost(size: int, depth: int) -> int:
-        return size * len(influence) + int(falling(influence, depth, fixed).sum())
+    def cost(size: Size) -> int:
+        return size.tokens * layers + read[size[1:]]
 
-    pairs = [(size, depth) for size in budget.sizes for depth in depths]
-    return sorted((p for p in pairs if cost(*p) < cost(*most)), key=lambda p: (cost(*p), p))
-
-
-def _mean(parts: list[Tensor]) -> Tensor:
-    """Mean of [layers, P] over batches whose longest prompts differ; a place that a batch has not counts as 0 there."""
-    width = max(part.shape[1] for part in parts)
-    return torch.stack([torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]).mean(dim=0)
+    some = (Size(tokens, *pair) for tokens in model.budget.sizes for pair in read if pair[0] < layers)
+    return sorted((size for size in some if cost(size) < cost(most)), key=lambda size: (cost(size), size))
 
 
 def _candidates(model: TimeLLM, batches: list[Tensor]) -> list[tuple[int, float]]:
@@ -143,11 +192,3 @@ def _candidates(model: TimeLLM, batches: list[Tensor]) -> list[tuple[int, float]
     evidence = torch.cat([model.evidence(x, fewer[-1]) for x in batches])
     # Half of the windows want `size` tokens or fewer.
     return [(fewer[-1], float(evidence[:, size].median())) for size in fewer[:-1]] + [(fewer[-1], 0.0)]
-
-
-def _set(budget: TokenBudget, tokens: int, told: Tensor, threshold: float) -> None:
-    budget.tokens.fill_(tokens)
-    # Beyond the longest prompt seen here a prompt's tokens count as its last one does.
-    budget.told[:] = told[:, -1:]
-    budget.told[:, : told.shape[1]] = told
-    budget.threshold.fill_(threshold)

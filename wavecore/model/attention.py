@@ -44,6 +44,12 @@ class Prefix(NamedTuple):
         keys, values = [], []
         masks: list[Tensor | None] = []
         for layer in range(len(self.keys)):
+            if not other.keys[layer].shape[2]:
+                # Nothing comes behind it here: what is shared stays shared.
+                keys.append(self.keys[layer])
+                values.append(self.values[layer])
+                masks.append(self.masks[layer])
+                continue
             keys.append(_joined(self.keys[layer], other.keys[layer], series, 2))
             values.append(_joined(self.values[layer], other.values[layer], series, 2))
             both = (self.masks[layer], other.masks[layer])
@@ -107,8 +113,9 @@ class Reading:
     _masks: dict[tuple[int, int], Tensor | None] = field(default_factory=dict)
 
     def mask(self, layer: int, queries: int, like: Tensor) -> Tensor | None:
-        """Which keys each query sees, [M or 1, 1, L or 1, P_l + L] bool, or with `counts` what is added to its scores,
-        of the type of `like`; None where it sees all and each counts as one."""
+        """Which keys each query sees, [M or 1, 1, L or 1, P_l + L] bool, or with `counts` what is added to its scores:
+        float32 where they are written out, for bf16 would round log n by up to a percent of n, else of the type of
+        `like`, as the fused way wants it; None where it sees all and each counts as one."""
         before = self.prefix.masks[layer] if self.prefix is not None else None
         width = self.prefix.keys[layer].shape[2] if self.prefix is not None else 0
         # Most layers have the mask of the one before.
@@ -116,8 +123,9 @@ class Reading:
         if same not in self._masks:
             seen = self._mask(before, width, queries, like.device)
             if self.counts is not None:
-                added = F.pad(self.counts.log().to(like.dtype), (width, 0))[:, None, None, :]
-                seen = added if seen is None else torch.where(seen, added, torch.finfo(like.dtype).min)
+                dtype = torch.float32 if written_out(like) else like.dtype
+                added = F.pad(self.counts.log().to(dtype), (width, 0))[:, None, None, :]
+                seen = added if seen is None else torch.where(seen, added, torch.finfo(dtype).min)
             self._masks[same] = seen
         return self._masks[same]
 
@@ -185,7 +193,7 @@ def dot_product(
     The fused one writes out no weights. On a CPU in bf16 plain products are faster, a few hundred queries at a time so
     that their weights stay in its cache (docs/performance.md has both times).
     """
-    if query.device.type != "cpu" or not _low(query):
+    if not written_out(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     found = []
     for start in range(0, query.shape[-2], QUERIES):
@@ -195,7 +203,10 @@ def dot_product(
     return found[0] if len(found) == 1 else torch.cat(found, dim=-2)
 
 
-def _low(x: Tensor) -> bool:
+def written_out(x: Tensor) -> bool:
+    """Whether queries like `x` are multiplied by plain products: on a CPU in bf16."""
+    if x.device.type != "cpu":
+        return False
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     return mixed or x.dtype == torch.bfloat16
 
@@ -207,7 +218,8 @@ def weights_of(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float |
     if mask is not None and mask.dtype == torch.bool:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
-        scores = scores + mask
+        # Summed in the wider type of the two; the products with the values are of the scores' own again.
+        return (scores + mask).softmax(dim=-1).to(scores.dtype)
     return scores.softmax(dim=-1)
 
 

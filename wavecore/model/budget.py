@@ -9,81 +9,32 @@ fall with depth) are arXiv 2606.13624's, whose formulas are not public; what fol
 2. *Choice.* The last patch is kept first, then always the one farthest from all that are kept (Gonzalez, "Clustering to
    minimize the maximum intercluster distance", Theor. Comput. Sci. 38, 1985): its distance is the evidence that no
    other token has. Every other patch belongs to the nearest kept one, which it repeats.
-3. *Merge.* A group is read as one token, the mean of its patches, at the place of the kept one.
+3. *Merge.* A group is read as one token, the mean of its patches, at the place of the kept one. It is attended to as
+   often as it has patches (Bolya et al., "Token Merging", ICLR 2023).
 4. *Back.* The head gets for each patch its group's hidden state, and what a small network makes of the patch's
    difference from its group; nothing where there is none, so that with all patches kept the model is `base` itself.
+5. *Prompt.* The first layers see all of it. Then the facts about the window fall away, which would have to be computed
+   for each window and layer; then description and task, which are constants, by their influence.
 
-Letters: M series, L patches, K kept ones, F features of a spectrum.
+Letters: M series, L patches, K kept ones.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from wavecore.errors import SettingsError
-
-# A frequency's weight is bounded as if each held at least this share of a window's mean power: noise is no evidence.
-FLOOR = 0.25
-# Patches on either side that make up the neighbourhood of a local spectrum.
-NEIGHBOURS = 4
+from wavecore.model.settings import BudgetSettings, Size
+from wavecore.model.spectrum import spectra
 
 
-@dataclass(frozen=True)
-class BudgetSettings:
-    """The token budget.
-
-    Attributes:
-        enabled: whether there is one.
-        tolerance: how much more error on `decide` a smaller budget may cost, as a share: 0.01 is one percent.
-        shares: of the patches that are tried, beside all of them.
-        reduce: `merge`: a group is the mean of its patches; `drop`: the kept patch alone.
-        spectrum: `fourier`; `wavelet`: local; `auto`: local in windows whose spectrum changes.
-        change: where `auto` begins to speak of change: distance of the spectra of a window's halves, 0 to 1.
-        counted: a token is attended to as often as it has patches, so that fewer tokens divide attention between
-            prompt and patches as all of them would.
-        give_back: what sets a patch apart from its group goes to the head.
-        per_window: as many tokens as a window needs, not one number for all.
-        prompt: let prompt tokens fall with depth.
-        shared: patches and prompt tokens share one total, instead of first one and then the other: of all pairs within
-            the tolerance the one that reads the fewest tokens.
-        full: share of training steps with all tokens.
-        windows: of `decide`, on which each choice is scored; 0: all.
-    """
-
-    enabled: bool = False
-    tolerance: float = 0.01
-    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
-    reduce: Literal["merge", "drop"] = "merge"
-    spectrum: Literal["fourier", "wavelet", "auto"] = "auto"
-    change: float = 0.3
-    counted: bool = True
-    give_back: bool = True
-    per_window: bool = False
-    prompt: bool = True
-    shared: bool = False
-    full: float = 0.2
-    windows: int = 256
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < 1:
-            raise ValueError("tolerance: must be above 0 and below 1; 0.01 allows one percent more error")
-        if not self.shares or not all(0 < share < 1 for share in self.shares):
-            raise ValueError("shares: each must be above 0 and below 1 (all tokens are always tried)")
-        if list(self.shares) != sorted(set(self.shares)):
-            raise ValueError("shares: must rise")
-        if self.shared and self.per_window:
-            raise ValueError("shared: not together with per_window")
-        if not 0 <= self.change <= 1:
-            raise ValueError("change: must lie between 0 and 1")
-        if self.windows < 0:
-            raise ValueError("windows: must be 0 or more")
-        if not 0 < self.full <= 1:
-            raise ValueError("full: must be above 0 and at most 1; the budget is held against all tokens")
+def schedules(layers: int) -> tuple[tuple[int, int], ...]:
+    """All pairs of facts and depth that a language model of so many layers can have, rising."""
+    return tuple((facts, depth) for facts in range(1, layers + 1) for depth in range(facts, layers + 1))
 
 
 class Groups(NamedTuple):
@@ -95,6 +46,7 @@ class Groups(NamedTuple):
         order: [M, K] int64, in which turn each was kept: 0 is the last patch of the window.
         evidence: [M, K], distance from all that were kept before; infinite for the first.
         away: [M, L], distance of each patch from the kept one that it belongs to.
+        members: [M, K] float32, how many patches each kept one stands for, itself included.
     """
 
     kept: Tensor
@@ -102,11 +54,7 @@ class Groups(NamedTuple):
     order: Tensor
     evidence: Tensor
     away: Tensor
-
-    def members(self) -> Tensor:
-        """How many patches each kept one stands for, itself included: [M, K] float32."""
-        found = torch.zeros(self.kept.shape, device=self.owner.device)
-        return found.scatter_add(1, self.owner, torch.ones_like(self.owner, dtype=found.dtype))
+    members: Tensor
 
     def in_turn(self) -> Tensor:
         """The evidence in the order of choice, falling: [M, K]."""
@@ -126,89 +74,6 @@ def sizes(settings: BudgetSettings, patches: int) -> tuple[int, ...]:
             f"leave out shares below {1 / patches:.4f}",
         )
     return (*dict.fromkeys(math.floor(share * patches) for share in settings.shares), patches)
-
-
-def spectra(cut: Tensor, settings: BudgetSettings) -> Tensor:
-    """Whitened spectra of normalized patches: [M, L, P] → [M, L, F]; Euclidean distances between them are evidence.
-
-    A patch has a mean power of 1 in every window and either description, so that evidence can be compared.
-    """
-    cut = cut.float()
-    if settings.spectrum == "fourier":
-        return _of_power_one(_fourier(cut))
-    if settings.spectrum == "wavelet":
-        return _of_power_one(_wavelet(cut))
-    local = changing(cut) > settings.change
-    fourier, wavelet = _of_power_one(_fourier(cut)), _of_power_one(_wavelet(cut))
-    width = max(fourier.shape[-1], wavelet.shape[-1])
-    fourier, wavelet = (nn.functional.pad(t, (0, width - t.shape[-1])) for t in (fourier, wavelet))
-    return torch.where(local[:, None, None], wavelet, fourier)
-
-
-def _of_power_one(features: Tensor) -> Tensor:
-    power = features.square().sum(dim=-1).mean(dim=-1)
-    return features / power.clamp_min(1e-12).sqrt()[:, None, None]
-
-
-def changing(cut: Tensor) -> Tensor:
-    """How much a window's spectrum changes, [M, L, P] → [M]: half the summed difference between the power shares of its
-    two halves, 0 (the same) to 1 (no frequency in common)."""
-    power = torch.fft.rfft(cut.float(), norm="ortho").abs().square()
-    half = cut.shape[1] // 2
-    shares = []
-    for part in (power[:, :half], power[:, half:]):
-        total = part.mean(dim=1)
-        shares.append(total / total.sum(dim=-1, keepdim=True).clamp_min(1e-12))
-    return (shares[0] - shares[1]).abs().sum(dim=-1) / 2
-
-
-def contribution(cut: Tensor, settings: BudgetSettings) -> Tensor:
-    """Each patch's share of its window's whitened spectral power, [M, L, P] → [M, L], summing to 1 (B6)."""
-    power = spectra(cut, settings).square().sum(dim=-1)
-    total = power.sum(dim=-1, keepdim=True)
-    return torch.where(total > 0, power / total.clamp_min(1e-12), torch.full_like(power, 1 / power.shape[-1]))
-
-
-def _fourier(cut: Tensor) -> Tensor:
-    """Real and imaginary part of each frequency, divided by the root of its mean power over the window."""
-    length = cut.shape[-1]
-    found = torch.fft.rfft(cut, norm="ortho")
-    # Frequencies between the first and the last stand for two.
-    twice = torch.full((found.shape[-1],), 2.0, device=cut.device)
-    twice[0] = 1.0
-    if length % 2 == 0:
-        twice[-1] = 1.0
-    parts = torch.view_as_real(found) * twice.sqrt()[:, None]
-    power = parts.square().sum(dim=-1)
-    weight = _whitening(power.mean(dim=1, keepdim=True))
-    return (parts * weight.unsqueeze(-1)).flatten(start_dim=2)
-
-
-def _wavelet(cut: Tensor) -> Tensor:
-    """Haar coefficients of each patch, divided band by band by the root of their mean power nearby."""
-    bands = _haar(cut)
-    power = torch.stack([band.square().sum(dim=-1) for band in bands], dim=-1)
-    near = nn.functional.avg_pool1d(
-        power.transpose(1, 2), 2 * NEIGHBOURS + 1, stride=1, padding=NEIGHBOURS, count_include_pad=False
-    ).transpose(1, 2)
-    weight = _whitening(near)
-    return torch.cat([band * weight[..., i : i + 1] for i, band in enumerate(bands)], dim=-1)
-
-
-def _haar(cut: Tensor) -> list[Tensor]:
-    """Orthonormal Haar bands, fine to coarse; an odd rest of a level is passed on as it is."""
-    bands, rest = [], cut
-    while rest.shape[-1] > 1:
-        even = rest.shape[-1] // 2 * 2
-        left, right = rest[..., 0:even:2], rest[..., 1:even:2]
-        bands.append((left - right) / math.sqrt(2))
-        rest = torch.cat([(left + right) / math.sqrt(2), rest[..., even:]], dim=-1)
-    return [*bands, rest]
-
-
-def _whitening(power: Tensor) -> Tensor:
-    floor = FLOOR * power.mean(dim=-1, keepdim=True)
-    return (power + floor).clamp_min(1e-12).rsqrt()
 
 
 def group(features: Tensor, count: int) -> Groups:
@@ -236,7 +101,10 @@ def group(features: Tensor, count: int) -> Groups:
     owner = count - 1 - near
     # A kept patch is its own, though another may be at distance 0 too.
     owner.scatter_(1, places, torch.arange(count, device=features.device).expand(series, -1))
-    return Groups(places, owner, order, evidence.gather(1, order), to_kept.gather(2, owner[..., None])[..., 0])
+    members = torch.zeros((series, count), device=features.device)
+    members.scatter_add_(1, owner, torch.ones_like(owner, dtype=members.dtype))
+    away = to_kept.gather(2, owner[..., None])[..., 0]
+    return Groups(places, owner, order, evidence.gather(1, order), away, members)
 
 
 class Reduced(NamedTuple):
@@ -318,7 +186,7 @@ class TokenBudget(nn.Module):
             exact = embedded.float()
             into = groups.owner[..., None].expand(-1, -1, width)
             total = exact.new_zeros((len(exact), count, width)).scatter_add(1, into, exact)
-            fewer = (total / groups.members()[..., None]).to(embedded.dtype)
+            fewer = (total / groups.members[..., None]).to(embedded.dtype)
         mine = fewer.gather(1, groups.owner[..., None].expand(-1, -1, width))
         return Reduced(fewer, groups, embedded - mine)
 
@@ -346,34 +214,47 @@ class TokenBudget(nn.Module):
         steps = torch.tensor(tried, device=cut.device)
         return steps[torch.searchsorted(steps, wanted).clamp(max=len(tried) - 1)]
 
-    def drawn(self) -> tuple[int, int]:
-        """What one training step uses: a size, and the depth up to which the prompt is seen."""
+    def size(self, fixed: int) -> Size:
+        """What was chosen, where the first `fixed` prompt tokens are description and task."""
+        facts, rest = self.told[:, fixed:].all(dim=1), self.told[:, :fixed].all(dim=1)
+        return Size(int(self.tokens), int((facts & rest).sum()), int(rest.sum()))
+
+    def drawn(self) -> Size:
+        """What one training step uses; in half of the steps that read less than all, the whole description and task."""
         layers = len(self.told)
         if float(torch.rand(())) < self.settings.full:
-            return self.patches, layers
-        size = self.sizes[int(torch.randint(len(self.sizes) - 1, ()))]
-        depth = 1 + int(torch.randint(layers, ())) if self.settings.prompt else layers
-        return size, depth
+            return Size(self.patches, layers, layers)
+        tokens = self.sizes[int(torch.randint(len(self.sizes) - 1, ()))]
+        if not self.settings.prompt:
+            return Size(tokens, layers, layers)
+        facts = 1 + int(torch.randint(layers, ()))
+        whole = bool(torch.randint(2, ()))
+        return Size(tokens, facts, layers if whole else facts + int(torch.randint(layers - facts + 1, ())))
 
 
-def falling(influence: Tensor, depth: int, fixed: int) -> Tensor:
+def falling(influence: Tensor, fixed: int, facts: int, depth: int) -> Tensor:
     """Which prompt tokens each layer sees.
 
-    All of them in the first `depth` layers. Deeper ones see none of the facts about the window, which would have to be
-    computed for each window and layer, and of description and task, which are constants, a quarter, a sixteenth, …:
-    those of the most influence, and never one that the layer before did not see.
+    All of them in the first `facts` layers; description and task up to layer `depth`; deeper layers see a quarter of
+    these, a sixteenth, …: those of the most influence, and never one that the layer before did not see.
 
     Args:
         influence: [layers, P], of each prompt token in each layer.
-        depth: layers that see all of them; 1 or more.
         fixed: how many of the P are description and task; they come first.
+        facts, depth: see Size; 1 ≤ facts ≤ depth.
 
     Returns:
         [layers, P] bool.
+
+    Raises:
+        ValueError: the facts are seen in no layer, or deeper than description and task.
     """
+    if not 1 <= facts <= depth:
+        raise ValueError(f"facts in {facts} layers, description and task in {depth}: need 1 ≤ facts ≤ depth")
     layers = len(influence)
     seen = torch.ones(influence.shape, dtype=torch.bool)
     candidates = torch.arange(influence.shape[1]) < fixed
+    seen[facts:] = candidates
     for layer in range(depth, layers):
         count = fixed // 4 ** (layer - depth + 1)
         score = influence[layer].masked_fill(~candidates, -torch.inf)

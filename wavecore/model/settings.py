@@ -1,12 +1,79 @@
-"""How a model of the Time-LLM family is built, as data."""
+"""How a model of the Time-LLM family and its token budget are built, as data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from wavecore.model.budget import BudgetSettings
 from wavecore.prompt.settings import PromptSettings
+
+
+@dataclass(frozen=True)
+class BudgetSettings:
+    """The token budget.
+
+    Attributes:
+        enabled: whether there is one.
+        tolerance: how much more error on `decide` than with the best number of patches a smaller budget may cost, as a
+            share: 0.01 is one percent.
+        shares: of the patches that are tried, beside all of them.
+        reduce: `merge`: a group is the mean of its patches; `drop`: the kept patch alone.
+        spectrum: `fourier`; `wavelet`: local; `auto`: local in windows whose spectrum changes.
+        change: where `auto` begins to speak of change: distance of the spectra of a window's halves, 0 to 1.
+        counted: a token is attended to as often as it has patches, so that fewer tokens divide attention between
+            prompt and patches as all of them would.
+        give_back: what sets a patch apart from its group goes to the head.
+        per_window: as many tokens as a window needs, not one number for all.
+        prompt: let prompt tokens fall with depth.
+        shared: patches and prompt tokens share one total, instead of first one and then the other: of all pairs within
+            the tolerance the one that reads the fewest tokens.
+        full: share of training steps with all tokens; above 0, for all of them are always tried too.
+        windows: of `decide`, on which each choice is scored; 0: all.
+    """
+
+    enabled: bool = False
+    tolerance: float = 0.01
+    shares: tuple[float, ...] = (0.125, 0.25, 0.5)
+    reduce: Literal["merge", "drop"] = "merge"
+    spectrum: Literal["fourier", "wavelet", "auto"] = "auto"
+    change: float = 0.3
+    counted: bool = True
+    give_back: bool = True
+    per_window: bool = False
+    prompt: bool = True
+    shared: bool = False
+    full: float = 0.2
+    windows: int = 256
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise ValueError("tolerance: must be above 0 and below 1; 0.01 allows one percent more error")
+        if not self.shares or not all(0 < share < 1 for share in self.shares):
+            raise ValueError("shares: each must be above 0 and below 1 (all tokens are always tried)")
+        if list(self.shares) != sorted(set(self.shares)):
+            raise ValueError("shares: must rise")
+        if self.shared and self.per_window:
+            raise ValueError("shared: not together with per_window")
+        if not 0 <= self.change <= 1:
+            raise ValueError("change: must lie between 0 and 1")
+        if self.windows < 0:
+            raise ValueError("windows: must be 0 or more")
+        if not 0 < self.full <= 1:
+            raise ValueError("full: must be above 0 and at most 1; all tokens are always tried too")
+
+
+class Size(NamedTuple):
+    """How much of a window and its prompt is read.
+
+    Attributes:
+        tokens: patches.
+        facts: layers that see the facts about the window; all of them in the first ones.
+        depth: layers that see all of description and task; `facts` or more.
+    """
+
+    tokens: int
+    facts: int
+    depth: int
 
 
 @dataclass(frozen=True)

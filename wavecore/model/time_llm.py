@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from wavecore.errors import DataError, SettingsError
 from wavecore.model.attention import Prefix, Reading
-from wavecore.model.budget import Groups, Reduced, TokenBudget, falling, group, spectra
+from wavecore.model.budget import Groups, Reduced, TokenBudget, falling, group
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
 from wavecore.model.kept import Kept
@@ -34,6 +34,7 @@ from wavecore.model.layers import (
     patches,
 )
 from wavecore.model.settings import TimeLLMSettings
+from wavecore.model.spectrum import spectra
 from wavecore.prompt.tokens import Prompt, Prompter, padding_id
 from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
@@ -295,19 +296,19 @@ class TimeLLM(nn.Module):
         if self.budget is None:
             return Use(self.patches)
         if self.training:
-            tokens, depth = self.budget.drawn()
-            return Use(tokens, self.falling(depth))
+            size = self.budget.drawn()
+            return Use(size.tokens, self.falling(size.facts, size.depth))
         told = self.budget.told
         return Use(int(self.budget.tokens), None if bool(told.all()) else told)
 
-    def falling(self, depth: int) -> Tensor | None:
-        """Which prompt tokens each layer sees where all are seen in the first `depth` layers, [layers, P] bool: deeper
-        ones see a random part, as training does. None: all."""
+    def falling(self, facts: int, depth: int) -> Tensor | None:
+        """Which prompt tokens each layer sees, [layers, P] bool; None: all. What falls away of description and task
+        behind `depth` is drawn anew each time, as training does."""
         assert self.budget is not None
-        if depth == len(self.budget.told):
+        if facts == len(self.budget.told):
             return None
         fixed = len(self.prompter.fixed_ids) if self.prompter is not None else 0
-        return falling(torch.rand(self.budget.told.shape), depth, fixed)
+        return falling(torch.rand(self.budget.told.shape), fixed, facts, depth)
 
     def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, prompt_ids: Tensor | None, use: Use) -> Tensor:
         """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
@@ -321,7 +322,7 @@ class TimeLLM(nn.Module):
         at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
         positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
         groups = reduced.groups if self.settings.budget.counted else None
-        return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members() if groups else None))
+        return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members if groups else None))
 
     def prefix(self, series: Tensor, told: Tensor | None = None) -> Prefix:
         """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts

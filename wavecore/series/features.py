@@ -1,14 +1,16 @@
 """Tables about every window of a series, streamed: no table, no set of windows and no second series is ever in memory.
 
 A window is named by its start row s in 0 … n - T, all of them: the last one's target lies in the future. Rows of each
-table go by window, then by channel. Chunks are as large as `memory_mb` allows, the same for every table, and never
-change a value. Columns are [rows] or, for fixed-size lists, [rows, k].
+table go by window, then by channel. Chunks are small enough for a processor's cache and for `memory_mb`, each processor
+computes one at a time, and neither ever changes a value. Columns are [rows] or, for fixed-size lists, [rows, k].
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +28,11 @@ Columns = dict[str, np.ndarray]
 # Working memory per row of a chunk, in float64 arrays of length T: the window, its normalized form, coefficients and
 # inverse, or the padded transform of the autocorrelation (measured: up to 11).
 ARRAYS_PER_ROW = 12
+# Values of all windows of a chunk: 1 MiB of float64. Twice as many and the memory of each array is fetched from the
+# system anew, which doubles the time; a quarter of them and Python's own share is seen.
+CHUNK_VALUES = 2**17
+# Chunks at once; numpy, scipy and pywt let other threads run while they compute.
+MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,19 +53,19 @@ class WindowChunk:
     observed_share: np.ndarray
     lags: int
 
-    @functools.cached_property
+    @property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and biased standard deviation, [m] each; exact in a constant window."""
         mean, std = instance_statistics(self.x)
         constant = self.x.min(axis=-1) == self.x.max(axis=-1)
         return np.where(constant, self.x[:, 0], mean), np.where(constant, 0.0, std)
 
-    @functools.cached_property
+    @property
     def normalized(self) -> np.ndarray:
         """[m, T] instance-normalized window (R1); 0 throughout where it is constant."""
         return instance_normalize(self.x, *self.moments)
 
-    @functools.cached_property
+    @property
     def statistics(self) -> Columns:
         """mean, std, min, max, median, trend [m] and lags [m, k] of the train-standardized window."""
         mean, std = self.moments
@@ -78,41 +85,95 @@ def window_rows(
         arrays: the series.
         scaler: fitted on its train rows.
         window: T.
-        settings: `memory_mb` sets the size of a chunk, `lags` the number of lags.
+        settings: `memory_mb` bounds the size of a chunk, `lags` the number of lags.
         starts: only these windows, in this order; by default 0 … n - T.
 
     Raises:
         DataError: fewer rows than one window, or a start outside the data.
     """
-    last = _last_start(arrays, window)
+    chosen = _checked(starts, _last_start(arrays, window))
+    # Checked above, at the call; what follows runs as the chunks are asked for.
+    parts = _parts(chosen.size * len(arrays.channels), len(arrays.channels), window, settings.memory_mb)
+    return (_chunk(arrays, scaler, window, settings, chosen, part) for part in parts)
+
+
+def _parts(rows: int, channels: int, window: int, memory_mb: float) -> Iterator[range]:
+    """The rows of all windows, 0 … rows - 1, chunk by chunk."""
+    most = int(memory_mb * 2**20) // (ARRAYS_PER_ROW * 8 * window)
+    size = max(1, min(most, CHUNK_VALUES // window))
+    if size > channels:
+        size -= size % channels
+    return (range(begin, min(begin + size, rows)) for begin in range(0, rows, size))
+
+
+def _chunk(
+    arrays: SeriesArrays, scaler: Scaler, window: int, settings: FeatureSettings, starts: np.ndarray, rows: range
+) -> WindowChunk:
+    """Rows of the windows `starts`. Of the series nothing is copied but what these windows cover."""
+    channels = len(arrays.channels)
+    start, channel = starts[np.asarray(rows) // channels], np.asarray(rows) % channels
+    first, stop = int(start.min()), int(start.max()) + window
+    if (stop - first) * channels <= len(rows) * window:
+        # Windows that overlap: each step is scaled once.
+        values = np.ascontiguousarray(scaler.transform(arrays.values[first:stop]).T)
+        x = np.lib.stride_tricks.sliding_window_view(values, window, axis=1)[channel, start - first]
+        count = np.zeros((stop - first + 1, channels), dtype=np.int64)
+        np.cumsum(arrays.observed[first:stop], axis=0, out=count[1:])
+        seen = count[start - first + window, channel] - count[start - first, channel]
+    else:
+        spans = (np.lib.stride_tricks.sliding_window_view(t, window, axis=0) for t in (arrays.values, arrays.observed))
+        values, observed = (span[start, channel] for span in spans)
+        x = Scaler(scaler.center[channel, None], scaler.scale[channel, None]).transform(values)
+        seen = np.count_nonzero(observed, axis=-1)
+    return WindowChunk(start, channel.astype(np.int32), x, seen / window, settings.lags)
+
+
+def _table(
+    arrays: SeriesArrays,
+    scaler: Scaler,
+    window: int,
+    settings: FeatureSettings,
+    starts: np.ndarray | None,
+    columns: Callable[[WindowChunk], Columns],
+) -> Iterator[Columns]:
+    """Start, channel and `columns` of each chunk, in order; as many at once as there are processors."""
+    chosen = _checked(starts, _last_start(arrays, window))
+    workers = min(MOST_WORKERS, processors())
+    parts = _parts(chosen.size * len(arrays.channels), len(arrays.channels), window, settings.memory_mb / workers)
+
+    def computed(part: range) -> Columns:
+        chunk = _chunk(arrays, scaler, window, settings, chosen, part)
+        return {"start": chunk.start, "channel": chunk.channel, **columns(chunk)}
+
+    def streamed() -> Iterator[Columns]:
+        pool = ThreadPoolExecutor(workers)
+        waiting: deque[Future[Columns]] = deque()
+        try:
+            for part in parts:
+                waiting.append(pool.submit(computed, part))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return streamed()
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _checked(starts: np.ndarray | None, last: int) -> np.ndarray:
     chosen = np.arange(last + 1, dtype=np.int64) if starts is None else np.asarray(starts, dtype=np.int64)
     if chosen.size and (chosen.min() < 0 or chosen.max() > last):
         raise DataError(
             f"window starts must lie in 0 to {last}, found {chosen.min()} to {chosen.max()}",
             "choose windows that the series holds",
         )
-    # Checked above, at the call; what follows runs as the chunks are asked for.
-    return _chunks(arrays, scaler, window, settings, chosen)
-
-
-def _chunks(
-    arrays: SeriesArrays, scaler: Scaler, window: int, settings: FeatureSettings, starts: np.ndarray
-) -> Iterator[WindowChunk]:
-    channels = len(arrays.channels)
-    # Of the series nothing is copied but the windows of one chunk, which are scaled there: overlapping ones several
-    # times, which is little beside what is computed of them.
-    values, observed = (
-        np.lib.stride_tricks.sliding_window_view(table, window, axis=0) for table in (arrays.values, arrays.observed)
-    )
-    rows = max(1, int(settings.memory_mb * 2**20) // (ARRAYS_PER_ROW * 8 * window))
-    if rows > channels:
-        rows -= rows % channels
-    for begin in range(0, starts.size * channels, rows):
-        pair = np.arange(begin, min(begin + rows, starts.size * channels))
-        start, channel = starts[pair // channels], pair % channels
-        own = Scaler(scaler.center[channel, None], scaler.scale[channel, None])
-        share = np.count_nonzero(observed[start, channel], axis=-1) / window
-        yield WindowChunk(start, channel.astype(np.int32), own.transform(values[start, channel]), share, settings.lags)
+    return chosen
 
 
 def window_statistics(
@@ -122,8 +183,11 @@ def window_statistics(
 
     In train-standardized units; trend is last less first; lags [rows, lags] in steps, 0-padded.
     """
-    for chunk in window_rows(arrays, scaler, window, settings, starts):
-        yield {**_keys(chunk), **chunk.statistics, "observed_share": chunk.observed_share}
+
+    def columns(chunk: WindowChunk) -> Columns:
+        return {**chunk.statistics, "observed_share": chunk.observed_share}
+
+    return _table(arrays, scaler, window, settings, starts, columns)
 
 
 def wavelet_features(
@@ -137,8 +201,11 @@ def wavelet_features(
         SettingsError: unknown wavelet or mode, or more levels than the window allows.
     """
     check(settings.wavelet, settings.mode, settings.levels, window)
-    for chunk in window_rows(arrays, scaler, window, settings, starts):
-        yield {**_keys(chunk), **wavelet.statistics(chunk.normalized, settings)}
+
+    def columns(chunk: WindowChunk) -> Columns:
+        return wavelet.statistics(chunk.normalized, settings)
+
+    return _table(arrays, scaler, window, settings, starts, columns)
 
 
 def wavelet_coefficients(
@@ -153,9 +220,12 @@ def wavelet_coefficients(
         SettingsError: as `wavelet_features`.
     """
     check(settings.wavelet, settings.mode, settings.levels, window)
-    for chunk in window_rows(arrays, scaler, window, settings, starts):
+
+    def columns(chunk: WindowChunk) -> Columns:
         parts = decompose(chunk.normalized, settings)
-        yield {**_keys(chunk), **{band: part.astype(np.float32) for band, part in parts.items()}}
+        return {band: part.astype(np.float32) for band, part in parts.items()}
+
+    return _table(arrays, scaler, window, settings, starts, columns)
 
 
 def stored_mb(arrays: SeriesArrays, window: int, settings: FeatureSettings) -> float:
@@ -168,10 +238,6 @@ def stored_mb(arrays: SeriesArrays, window: int, settings: FeatureSettings) -> f
     check(settings.wavelet, settings.mode, settings.levels, window)
     rows = (_last_start(arrays, window) + 1) * len(arrays.channels)
     return rows * sum(band_lengths(window, settings).values()) * 4 / 2**20
-
-
-def _keys(chunk: WindowChunk) -> Columns:
-    return {"start": chunk.start, "channel": chunk.channel}
 
 
 def _last_start(arrays: SeriesArrays, window: int) -> int:

@@ -93,7 +93,8 @@ def instance_statistics(x: Array, axis: int = -1) -> tuple[Array, Array]:
     mean: Any
     std: Any
     if isinstance(x, np.ndarray):
-        mean, std = x.mean(axis=axis), x.std(axis=axis)
+        mean = x.mean(axis=axis)
+        std = x.std(axis=axis, mean=np.expand_dims(mean, axis))
     else:
         mean, std = x.detach().mean(dim=axis), x.detach().std(dim=axis, correction=0)
     return mean, std

@@ -52,7 +52,7 @@ def statistics(x: np.ndarray, settings: FeatureSettings, bursts: int = BURSTS) -
     """
     moving = np.asarray(x, dtype=np.float64)
     moving = moving - moving.mean(axis=-1, keepdims=True)
-    constant = np.square(moving).mean(axis=-1) <= CONSTANT_RMS**2
+    constant = _energy(moving) <= moving.shape[-1] * CONSTANT_RMS**2
     moving[constant] = 0.0
     parts = decompose(moving, settings)
     back = reconstruct(parts, moving.shape[-1], settings)
@@ -67,8 +67,14 @@ def statistics(x: np.ndarray, settings: FeatureSettings, bursts: int = BURSTS) -
         "burst_count": count,
         "burst_start": start,
         "burst_strength": strength,
-        "reconstruction_error": np.abs(back - moving).max(axis=-1),
+        "reconstruction_error": np.abs(np.subtract(back, moving, out=back), out=back).max(axis=-1),
     }
+
+
+def _energy(x: np.ndarray) -> np.ndarray:
+    """Sum of squares: [M, T] → [M]."""
+    found: np.ndarray = np.einsum("mt,mt->m", x, x)
+    return found
 
 
 def energy_share(parts: dict[str, np.ndarray]) -> np.ndarray:
@@ -77,7 +83,7 @@ def energy_share(parts: dict[str, np.ndarray]) -> np.ndarray:
     With an orthogonal wavelet in mode `periodization` these are shares of the window's variance; otherwise the bands
     overlap at the borders a little and the shares are relative to their sum.
     """
-    energy = np.stack([np.square(part).sum(axis=-1) for part in parts.values()], axis=-1)
+    energy = np.stack([_energy(part) for part in parts.values()], axis=-1)
     total = energy.sum(axis=-1, keepdims=True)
     still = np.zeros_like(energy)
     still[..., 0] = 1.0
@@ -117,9 +123,9 @@ def find_bursts(
         return np.zeros(windows, dtype=np.int32), start, strength
     inside = length - high.size + 1
     # detail[:, s] covers x[:, s : s + L]; the convolution's tap i meets x[s + L - 1 - i].
-    detail = np.zeros((windows, inside))
+    detail, term = np.zeros((windows, inside)), np.empty((windows, inside))
     for i, tap in enumerate(high[::-1]):
-        detail += tap * x[:, i : i + inside]
+        detail += np.multiply(x[:, i : i + inside], tap, out=term)
     np.abs(detail, out=detail)
     noise = np.maximum(np.median(detail, axis=-1) * MAD_TO_SIGMA, NOISE_FLOOR)
     detail /= noise[:, None]
