@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from wavecore.config import FeatureSettings
-from wavecore.wavelet.statistics import find_bursts, statistics
+from wavecore.wavelet.statistics import _median, find_bursts, statistics
 from wavecore.wavelet.transform import band_lengths, band_period, bands, reconstruct
 
 WAVELETS = ("haar", "db2", "db4", "sym4")
@@ -219,3 +219,9 @@ def test_a_lower_threshold_finds_more():
     high = find_bursts(x, FeatureSettings(burst_threshold=4.0))[0]
     assert (low >= high).all()
     assert low.sum() > high.sum()
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 505])
+def test_the_median_is_numpys_to_the_bit(length):
+    x = np.random.default_rng(length).standard_normal((20, length)).round(1)  # with equal values
+    np.testing.assert_array_equal(_median(x), np.median(x, axis=-1))
