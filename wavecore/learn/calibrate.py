@@ -30,20 +30,20 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
 
     First the patches, the prompt seen in full: of all sizes the smallest whose error is within the tolerance of the
     lowest one's. (Everything read is not always the best: where it is not, a size that is only no worse than that
-    would give away what a larger one has.) Then, with that size, the facts about the window are taken from one layer
-    after the other, deepest first, until the error is no longer within it, and then description and task. With
-    `budget.shared` all at once: of all sizes within the tolerance the one that reads the fewest tokens. Early stopping
-    has never seen `decide`, and nothing here sees the test windows. The tolerance is held on the windows that the
-    choice is made on.
+    would give away what a larger one has.) Then, with that size, the facts about the window are seen in as few layers
+    as stay within it, and then description and task. With `budget.shared` all at once: of all sizes within the
+    tolerance the one that reads the fewest tokens. Early stopping has never seen `decide`, and nothing here sees the
+    test windows. The tolerance is held on the windows that the choice is made on.
 
     Args:
         model: trained, with a token budget.
         settings: of the training run.
 
     Returns:
-        what was tried, in order, everything read first, then fewer and fewer patches, then the rest: tokens (of a
-        window, mean over some), facts and depth (see `wavecore.model.budget.Size`), prompt (prompt tokens a layer sees,
-        mean), error, within (the tolerance) and chosen.
+        what was tried, in order: everything read, then fewer and fewer patches, then of the prompt the least first, up
+        to the first that is within the tolerance. Of each: tokens (of a window, mean over some), facts and depth (see
+        `wavecore.model.settings.Size`), prompt (prompt tokens a layer sees, mean), error, within (the tolerance) and
+        chosen.
 
     Raises:
         SettingsError: `decide` has not one window.
@@ -88,23 +88,21 @@ def calibrate(model: TimeLLM, data: WindowData, borders: Borders, settings: Trai
         best, (tokens, threshold) = scored[place_in], candidates[place_in]
         size = Size(tokens, layers, layers)
 
-        def first(sizes: Iterable[Size], within: bool) -> None:
-            """Try one after the other up to the first that is within the tolerance, or that is not."""
+        def first(sizes: Iterable[Size]) -> None:
+            """Take the first that is within the tolerance, if there is one."""
             nonlocal best, size
             for one in sizes:
                 row = tried(one, threshold)
-                row["within"] = row["error"] <= limit
-                if row["within"]:
+                if row["error"] <= limit:
+                    row["within"] = True
                     best, size = row, one
-                if row["within"] == within:
                     return
 
-        fewer = range(layers - 1, 0, -1) if budget.settings.prompt else ()
-        if not budget.settings.shared:
-            first((size._replace(facts=facts) for facts in fewer), within=False)
-            first([size._replace(depth=depth) for depth in fewer if depth >= size.facts], within=False)
+        if budget.settings.shared and budget.settings.prompt:
+            first(_by_cost(model, influence, size))
         elif budget.settings.prompt:
-            first(_by_cost(model, influence, size), within=True)
+            first([size._replace(facts=facts) for facts in range(1, layers)])
+            first([size._replace(depth=depth) for depth in range(size.facts, layers)])
         hold(model, size, influence, threshold)
     best["chosen"] = True
     return rows
@@ -162,8 +160,8 @@ def most_windows(model: Any, data: WindowData, borders: Borders) -> int:
     budget = model.budget
     chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), budget.settings.windows)
     layers = len(budget.told)
-    # Each layer but the first may give up the facts, and then description and task.
-    further = len(budget.sizes) * (len(schedules(layers)) - 1) if budget.settings.shared else 2 * (layers - 1)
+    # The facts in 1, 2, … layers, then from there on description and task.
+    further = len(budget.sizes) * (len(schedules(layers)) - 1) if budget.settings.shared else layers
     return len(chosen) * (len(budget.sizes) + (further if budget.settings.prompt else 0))
 
 
