@@ -97,5 +97,5 @@ def kept_curve(rows: Sequence[Mapping[str, Any]], title: str) -> Drawing:
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
             axis.minorticks_off()
         times.set_title(literal(title), fontsize="small", loc="right")
-        legend(figure, error, columns=4)
+        legend(figure, error, columns=2)
         return finished(figure)

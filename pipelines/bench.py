@@ -75,8 +75,8 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield machine()
     for bench in ("infer", "train"):
         for count, repeats in ((28, 5), (112, 3)):
-            yield from speed(bench, "minilm", count, repeats, 2, (SIZE,), peer)
-        yield from speed(bench, "gpt2", 28, 3, 2, (SIZE,), peer=False)
+            yield from speed(bench, "minilm", count, repeats, 2, SIZE, peer)
+        yield from speed(bench, "gpt2", 28, 3, 2, SIZE, peer=False)
     yield from transforms()
     yield from peaks("minilm", 28)
     yield from backward("minilm", 28)
@@ -190,7 +190,7 @@ def _timed(bench: str) -> Callable[..., None]:
 
         name = known_backbone(backbone)
         for count in numbers(series, "--series"):
-            show(speed(bench, name, count, repeats, threads, (Size(tokens, facts, depth),), peer), as_json)
+            show(speed(bench, name, count, repeats, threads, Size(tokens, facts, depth), peer), as_json)
 
     return command
 

@@ -112,20 +112,71 @@ def kept(rows: Rows) -> list[str]:
     return lines
 
 
-def rest(rows: Rows) -> list[str]:
-    """`machine`, `wavelet`, `features`, `latency` and the limits of `memory`, a line each."""
-    lines = []
+def latency(rows: Rows) -> list[str]:
+    """`latency` as Markdown: one window of seven series at a time."""
+    lines = [
+        "| path | CPU threads | median, ms | 95th percentile | first window of a pass |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
     for row in rows:
-        if row["bench"] in ("train", "infer", "scale", "kept") or row.get("work") in ("train", "infer", "backward"):
-            continue
-        parts = [
-            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if v not in (None, "", 0)
-        ]
-        lines.append("- " + ", ".join(parts))
+        if row["bench"] == "latency":
+            what = row["path"] + (f", {row['tokens']} patches read" if "tokens" in row else "")
+            times = (1000 * row[key] for key in ("seconds", "p95", "first"))
+            lines.append(f"| {what} | {row['threads']} | " + " | ".join(f"{ms:.1f}" for ms in times) + " |")
     return lines
 
 
+def limits(rows: Rows) -> list[str]:
+    """The limits of `memory` as Markdown: what fits, and why no more."""
+    lines = [
+        "| path | what | within | found | peak, MiB | one more step |",
+        "| --- | --- | ---: | ---: | ---: | --- |",
+    ]
+    for row in rows:
+        if "limit_gib" in row:
+            found = row["window"] if row["work"] == "longest window" else row["series"]
+            peak = f"{row['peak_mb']:,.0f}" if "peak_mb" in row else "–"
+            cells = (row["path"], row["work"], f"{row['limit_gib']:g} GiB", f"{found:,}", peak, row["beyond"])
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def features(rows: Rows) -> list[str]:
+    """`features` and `wavelet` as Markdown."""
+    lines = [
+        "| what | windows | against a loop of pywt (least to most) | CPU threads | seconds | difference | peak, MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] not in ("features", "wavelet"):
+            continue
+        if "stopped" in row:
+            lines.append(f"| {row['bench']}, {row['path']} | – | {row['stopped']} | – | – | – | – |")
+            continue
+        what = f"{row['bench']}, {row['path']}, T = {row['window']}"
+        ratio = "–"
+        if row["ratio_median"] is not None:
+            ratio = f"{row['ratio_median']:.2f}× ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"
+        other = f" : {row['other_seconds']:.3g}" if row["other_seconds"] is not None else ""
+        error = "–" if row["error"] is None else f"{row['error']:.1e}"
+        peak = f"{row['peak_mb']:,.0f} ({row['series_mb']:,.0f} of them the series)" if "peak_mb" in row else "–"
+        count = row.get("windows", row["series"])
+        threads = f"{row.get('threads', '–')}" + (f" : {row['other_threads']}" if "other_threads" in row else "")
+        cells = (what, f"{count:,}", ratio, threads, f"{row['seconds']:.3g}{other}", error, peak)
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def machine(rows: Rows) -> list[str]:
+    """What it was measured on, a line."""
+    return [f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}" for row in rows if row["bench"] == "machine"]
+
+
+TABLES = (speed, memory, scale, kept, latency, limits, features)
+
+
 def markdown(rows: Rows) -> str:
-    """All tables."""
-    tables = (found for found in (speed(rows), memory(rows), scale(rows), kept(rows)) if len(found) > 2)
-    return "\n\n".join("\n".join(lines) for lines in (*tables, rest(rows)) if lines) + "\n"
+    """All tables that have a row, and the machine."""
+    found = [table(rows) for table in TABLES]
+    parts = [machine(rows), *(lines for lines in found if len(lines) > 2)]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"

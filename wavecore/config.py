@@ -191,7 +191,7 @@ class FeatureSettings:
         burst_threshold: a burst is where the finest details exceed this many robust standard deviations.
         lags: how many autocorrelation peaks are kept per window.
         coefficient_budget_mb: coefficients are stored up to this size, above it computed when needed.
-        memory_mb: bound on the working memory of one streaming chunk.
+        memory_mb: bound on the working memory of the chunks that are computed at once.
     """
 
     wavelet: str = "db4"

@@ -184,7 +184,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     _time_llm(
         "budget.shared", "budget",
-        "`budget` with one total for series and prompt tokens: the pair of sizes that reads least.",
+        "`budget` with one total for series and prompt tokens: of all sizes the one that reads least.",
         budget={"enabled": True, "shared": True},
     ),
     _time_llm(

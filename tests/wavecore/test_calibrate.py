@@ -32,7 +32,7 @@ def trained(folder: Path, stage: str = "budget", **more: Any) -> TimeLLM:
     return model
 
 
-def test_one_cap_takes_the_pair_that_reads_least(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_cap_takes_the_size_that_reads_least(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where fewer patches cost too much and the prompt is worth nothing, the prompt pays."""
     model = trained(folders["bert"], "budget.shared", budget={"tolerance": 0.1})
     monkeypatch.setattr(calibration, "evaluate", lambda m, *_: 1.0 + (int(m.budget.tokens) < m.patches))

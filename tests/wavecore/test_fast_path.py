@@ -144,7 +144,7 @@ def test_both_ways_of_attention_are_the_same(
 
 
 def test_how_often_a_token_counts_is_not_rounded_to_bf16() -> None:
-    """bf16 knows no number between 4.59 and 4.625, but log 100 is 4.605: the token would count as 98."""
+    """bf16 knows no number between 4.59 and 4.625, but log 100 is 4.605: the token would count as 99."""
     counts = torch.tensor([[100.0, 1.0, 1.0]])
     query = torch.zeros((1, 1, 3, 8), dtype=torch.bfloat16)
     mask = Reading(counts=counts).mask(0, 3, query)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import threading
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -121,9 +122,12 @@ def test_how_many_chunks_are_computed_at_once_changes_no_bit(table, arrays, scal
     for workers in (1, 3):
         monkeypatch.setattr(features, "processors", lambda workers=workers: workers)
         monkeypatch.setattr(features, "CHUNK_VALUES", 6 * WINDOW)
+        before = threading.active_count()
         chunks = table(arrays, scaler, WINDOW, SETTINGS)
         assert len(next(chunks)["start"]) == 6
-        chunks.close()  # whoever has seen enough waits for no more than what is under way
+        assert threading.active_count() > before
+        chunks.close()
+        assert threading.active_count() == before, "whoever has seen enough leaves nothing running"
         found.append(whole(table, arrays, scaler))
     for name, column in found[0].items():
         np.testing.assert_array_equal(column, found[1][name], err_msg=name)
@@ -216,16 +220,19 @@ def test_size_of_stored_coefficients(mode, arrays, scaler):
 
 
 @pytest.mark.parametrize("table", TABLES)
-@pytest.mark.parametrize("channels", [3, 900])
-def test_memory_stays_within_the_bound(table, channels):
-    """Also where one step of all channels alone would not fit; of the series itself there is no second copy."""
-    arrays = series(700 if channels == 3 else 258, channels, gaps=False)
+@pytest.mark.parametrize(("rows", "channels", "window"), [(700, 3, 256), (258, 900, 256), (16400, 1, 16384)])
+@pytest.mark.parametrize("workers", [1, 8])
+def test_memory_stays_within_the_bound(table, rows, channels, window, workers, monkeypatch):
+    """Also where one step of all channels alone would not fit, or one window on each of many processors; of the series
+    itself there is no second copy."""
+    monkeypatch.setattr(features, "processors", lambda: workers)
+    arrays = series(rows, channels, gaps=False)
     scaler = Scaler.fit(arrays, (0, 100))
     settings = FeatureSettings(memory_mb=4)
-    for _ in table(series(300, 2, gaps=False), Scaler(np.zeros(2), np.ones(2)), 256, settings):
+    for _ in table(series(window + 50, 2, gaps=False), Scaler(np.zeros(2), np.ones(2)), window, settings):
         pass  # caches of filters and transform plans
     tracemalloc.start()
-    for _ in table(arrays, scaler, 256, settings):
+    for _ in table(arrays, scaler, window, settings):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

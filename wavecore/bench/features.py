@@ -129,7 +129,10 @@ def wavelet(
         times |= {key: times[key] / calls for key in ("seconds", "other_seconds")}
         yield Row(
             "wavelet", "batched", "pywt_loop", "", series, "float64", "float64", **times, error=error,
-            more={"window": steps, "wavelet": settings.wavelet, "levels": settings.levels, "threads": 1},
+            more={
+                "window": steps, "wavelet": settings.wavelet, "levels": settings.levels, "threads": 1,
+                "other_threads": 1,
+            },
         )  # fmt: skip
 
 

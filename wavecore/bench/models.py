@@ -143,25 +143,22 @@ def device() -> torch.device:
 
 
 class Drawn(nn.Module):
-    """A model with a token budget whose training steps go through all that can be drawn, each as often as it is likely.
+    """A model with a token budget whose training steps go through what can be drawn.
 
-    Steps of a budget differ up to tenfold in cost, so a few random ones would say little about the mean.
+    Steps of a budget differ up to tenfold in cost, so a few random ones would say little about the mean. Description
+    and task are seen in all layers, as in most of the steps drawn: being constants they add next to nothing.
 
     Args:
         model: with a token budget.
-        rounds: how often each number of fewer patches comes with each number of layers that see the facts; everything
-            read comes as often as it must to keep its share.
     """
 
-    def __init__(self, model: TimeLLM, rounds: int = 1) -> None:
+    def __init__(self, model: TimeLLM) -> None:
         super().__init__()
         assert model.budget is not None
         self.model = model
         layers, full = len(model.budget.told), model.budget.settings.full
-        # Half of the steps see description and task in all layers, the other half each depth as often.
-        depths = [(facts, layers) for facts in range(1, layers + 1)]
-        depths += [(facts, facts + facts * 7 % (layers - facts + 1)) for facts in range(1, layers + 1)]
-        sizes = [Size(tokens, *pair) for tokens in model.budget.sizes[:-1] for pair in depths] * rounds
+        facts = range(1, layers + 1)
+        sizes = [Size(tokens, seen, layers) for tokens in model.budget.sizes[:-1] for seen in facts]
         whole = round(len(sizes) * full / (1 - full)) if full < 1 else 1
         self.sizes = [Size(model.patches, layers, layers)] * whole + (sizes if full < 1 else [])
         self.step = 0

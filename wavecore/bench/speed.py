@@ -24,6 +24,12 @@ from wavecore.bench.rows import Row, alternate
 from wavecore.model.settings import Size
 
 REFERENCE = Side("reference", "float32")
+# The published code asks for all attention weights and drops them, which rules out fused attention; the peer does not.
+PEERED = {
+    "reference": REFERENCE,
+    "reference, fused attention": Side("reference", "float32", {"attention_outputs": False}),
+    "exact": Side("base", "bf16"),
+}
 
 
 def speed(
@@ -32,7 +38,7 @@ def speed(
     series: int,
     repeats: int,
     threads: int,
-    sizes: tuple[Size, ...],
+    size: Size,
     peer: bool,
     window: int = 512,
 ) -> Iterator[Row]:
@@ -44,7 +50,7 @@ def speed(
         series: windows × channels a step.
         repeats: pairs that are timed.
         threads: of the CPU.
-        sizes: of the budget when forecasting, a row each; in training all that can be drawn has its turn.
+        size: of the budget when forecasting; in training all that can be drawn has its turn.
         peer: also against neuralforecast, which must be installed.
     """
     shape, data = geometry(window), batch(series, window)
@@ -56,8 +62,8 @@ def speed(
             "exact, float32": Side("base", "float32"),
             "exact, static prompt": Side("base.static_prompt", "bf16"),
         }
-        budgets = [("budget", Side("budget", "bf16", size=size)) for size in sizes]
-        for path, side in (*sides.items(), *(budgets if bench == "infer" else [("budget", Side("budget", "bf16"))])):
+        sides["budget"] = Side("budget", "bf16", size=size if bench == "infer" else None)
+        for path, side in sides.items():
             model = make(side, name, shape)
             mine = prompt_tokens(model, data)
             budget = side.stage == "budget"
@@ -83,7 +89,7 @@ def speed(
             if path in ("exact", "exact, float32"):
                 yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)
         if peer:
-            yield _against_peer(bench, reference, name, backbone, series, repeats, threads, shape, data)
+            yield from _against_peer(bench, name, backbone, series, repeats, threads, shape, data)
 
 
 def _each(times: dict[str, float], steps: int) -> dict[str, float]:
@@ -118,28 +124,30 @@ def _against_plain(
 
 
 def _against_peer(
-    bench: str, reference: Any, name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any, data: Any
-) -> Row:
+    bench: str, name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any, data: Any
+) -> Iterator[Row]:
     from wavecore.bench.peer import PeerTrainer, neuralforecast_model
     from wavecore.model import backbone as language
 
-    settings = reference.settings
-    found = neuralforecast_model(
-        language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
-        settings.heads, settings.prototypes, settings.llm_layers,
-    )  # fmt: skip
     x = data.x.transpose(1, 2).flatten(end_dim=1)
     y = data.y.transpose(1, 2).flatten(end_dim=1)
-    if bench == "train":
-        times = alternate(Trainer(reference, data, "float32", threads), PeerTrainer(found, x, y, threads), repeats)
-    else:
-        times = alternate(
-            lambda: forecasts(reference, data, "float32", threads), lambda: PeerTrainer.infer(found, x, threads),
-            repeats,
+    for path, side in PEERED.items():
+        model = make(side, name, shape)
+        settings = model.settings
+        found = neuralforecast_model(
+            language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
+            settings.heads, settings.prototypes, settings.llm_layers,
         )  # fmt: skip
-    return Row(
-        bench, "reference", "neuralforecast", backbone, series, "float32", "float32", **times, more={"threads": threads}
-    )
+        if bench == "train":
+            times = alternate(Trainer(model, data, side.dtype, threads), PeerTrainer(found, x, y, threads), repeats)
+        else:
+            times = alternate(
+                lambda m=model, s=side: forecasts(m, data, s.dtype, threads),  # type: ignore[misc]
+                lambda f=found: PeerTrainer.infer(f, x, threads),  # type: ignore[misc]
+                repeats,
+            )
+        more = {**prompt_tokens(model, data), "threads": threads}
+        yield Row(bench, path, "neuralforecast", backbone, series, side.dtype, "float32", **times, more=more)
 
 
 def difference(mine: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -150,7 +150,7 @@ def measured_influence(model: TimeLLM, data: WindowData, borders: Borders, batch
 
 
 def _looked_at(data: WindowData, borders: Borders, batch_windows: int) -> Iterator[Tensor]:
-    """Windows [B, T, N] spread over all of `decide`, batch by batch."""
+    """Some windows [B, T, N] of `decide`, the same for every model, batch by batch."""
     some = validation_subset(origins(borders, "decide", data.window, data.horizon), LOOKED_AT)
     return (data.batch(some[i : i + batch_windows]).x for i in range(0, len(some), batch_windows))
 

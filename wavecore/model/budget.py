@@ -220,7 +220,8 @@ class TokenBudget(nn.Module):
         return Size(int(self.tokens), int((facts & rest).sum()), int(rest.sum()))
 
     def drawn(self) -> Size:
-        """What one training step uses; in half of the steps that read less than all, the whole description and task."""
+        """What one training step uses. Where it reads less than all, description and task are seen in all layers in
+        half of the steps, else up to a layer that is drawn too."""
         layers = len(self.told)
         if float(torch.rand(())) < self.settings.full:
             return Size(self.patches, layers, layers)

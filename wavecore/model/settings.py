@@ -25,7 +25,7 @@ class BudgetSettings:
         give_back: what sets a patch apart from its group goes to the head.
         per_window: as many tokens as a window needs, not one number for all.
         prompt: let prompt tokens fall with depth.
-        shared: patches and prompt tokens share one total, instead of first one and then the other: of all pairs within
+        shared: patches and prompt tokens share one total, instead of first one and then the other: of all sizes within
             the tolerance the one that reads the fewest tokens.
         full: share of training steps with all tokens; above 0, for all of them are always tried too.
         windows: of `decide`, on which each choice is scored; 0: all.

@@ -1,8 +1,8 @@
 """Tables about every window of a series, streamed: no table, no set of windows and no second series is ever in memory.
 
 A window is named by its start row s in 0 … n - T, all of them: the last one's target lies in the future. Rows of each
-table go by window, then by channel. Chunks are small enough for a processor's cache and for `memory_mb`, each processor
-computes one at a time, and neither ever changes a value. Columns are [rows] or, for fixed-size lists, [rows, k].
+table go by window, then by channel. Chunks are small enough for a processor's cache and for `memory_mb`, up to eight
+are computed at once, and neither ever changes a value. Columns are [rows] or, for fixed-size lists, [rows, k].
 """
 
 from __future__ import annotations
@@ -136,9 +136,11 @@ def _table(
     starts: np.ndarray | None,
     columns: Callable[[WindowChunk], Columns],
 ) -> Iterator[Columns]:
-    """Start, channel and `columns` of each chunk, in order; as many at once as there are processors."""
+    """Start, channel and `columns` of each chunk, in order; several at once where there are processors for them."""
     chosen = _checked(starts, _last_start(arrays, window))
-    workers = min(MOST_WORKERS, processors())
+    # Each works on a window of its own at least.
+    fitting = int(settings.memory_mb * 2**20) // (ARRAYS_PER_ROW * 8 * window)
+    workers = max(1, min(MOST_WORKERS, processors(), fitting))
     parts = _parts(chosen.size * len(arrays.channels), len(arrays.channels), window, settings.memory_mb / workers)
 
     def computed(part: range) -> Columns:
