@@ -181,8 +181,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
 
     with work.folders() as folders:
         for target, folder in zip(work.outs, folders, strict=True):
-            for other in keep:
-                shutil.copytree(seed_folder(target, other), seed_folder(folder, other))
+            _copy(target, folder, keep)
             seed_folder(folder, seed).mkdir()
             write_text(seed_folder(folder, seed) / MANIFEST, to_json(identity))
         write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
@@ -294,9 +293,15 @@ def _rewrite(work: Work, seeds: list[int]) -> None:
     """Drop the seeds that params.yaml no longer asks for."""
     with work.folders() as folders:
         for target, folder in zip(work.outs, folders, strict=True):
-            for seed in seeds:
-                shutil.copytree(seed_folder(target, seed), seed_folder(folder, seed))
+            _copy(target, folder, seeds)
         _summaries(folders[0])
+
+
+def _copy(source: Path, target: Path, seeds: list[int]) -> None:
+    """What is there of these seeds: in a fresh clone git has the results of all, but nobody their forecasts."""
+    for seed in seeds:
+        if seed_folder(source, seed).is_dir():
+            shutil.copytree(seed_folder(source, seed), seed_folder(target, seed))
 
 
 def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int], contracts: list[Any]) -> Made:
