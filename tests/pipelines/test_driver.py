@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import dagster as dg
@@ -90,6 +91,19 @@ def test_a_seed_that_is_no_longer_asked_for_goes_and_nothing_else(mine: Path) ->
     assert seed_lists(mine) == [["seed=0"]] * 3
     assert artifacts(mine) == before
     up_to_date(mine)
+
+
+def test_seeds_of_which_only_the_results_are_here_are_trained_and_judged_again(mine: Path) -> None:
+    """As in a fresh clone: git has results/, nobody has models and forecasts."""
+    edit(mine / "params.yaml", "seeds: [0]", "seeds: [0, 1]")
+    run = ("run", "--benchmark", "tiny", "--stage", "dlinear")
+    fine(mine, *run)
+    before = artifacts(mine)
+    for gone in ("store/models/tiny/dlinear", "store/evaluations/tiny/dlinear", ".dvc/cache"):
+        shutil.rmtree(mine / gone)
+    said = fine(mine, *run)
+    assert said.steps[-2:] == ["model tiny|dlinear", "evaluation tiny|dlinear"]
+    assert artifacts(mine) == before
 
 
 def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_running_again(mine: Path) -> None:
