@@ -24,12 +24,8 @@ from wavecore.bench.rows import Row, alternate
 from wavecore.model.settings import Size
 
 REFERENCE = Side("reference", "float32")
-# The published code asks for all attention weights and drops them, which rules out fused attention; the peer does not.
-PEERED = {
-    "reference": REFERENCE,
-    "reference, fused attention": Side("reference", "float32", {"attention_outputs": False}),
-    "exact": Side("base", "bf16"),
-}
+# The peer does not ask for attention weights that nobody reads, which the published code does.
+FUSED = Side("reference", "float32", fused=True)
 
 
 def speed(
@@ -89,7 +85,10 @@ def speed(
             if path in ("exact", "exact, float32"):
                 yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)
         if peer:
-            yield from _against_peer(bench, name, backbone, series, repeats, threads, shape, data)
+            peered = {"reference": REFERENCE, "reference, fused attention": FUSED, "exact": sides["exact"]}
+            if bench == "infer":
+                peered["budget"] = sides["budget"]
+            yield from _against_peer(bench, peered, name, backbone, series, repeats, threads, shape, data)
 
 
 def _each(times: dict[str, float], steps: int) -> dict[str, float]:
@@ -124,14 +123,15 @@ def _against_plain(
 
 
 def _against_peer(
-    bench: str, name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any, data: Any
-) -> Iterator[Row]:
+    bench: str, sides: dict[str, Side], name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any,
+    data: Any,
+) -> Iterator[Row]:  # fmt: skip
     from wavecore.bench.peer import PeerTrainer, neuralforecast_model
     from wavecore.model import backbone as language
 
     x = data.x.transpose(1, 2).flatten(end_dim=1)
     y = data.y.transpose(1, 2).flatten(end_dim=1)
-    for path, side in PEERED.items():
+    for path, side in sides.items():
         model = make(side, name, shape)
         settings = model.settings
         found = neuralforecast_model(
@@ -146,7 +146,7 @@ def _against_peer(
                 lambda f=found: PeerTrainer.infer(f, x, threads),  # type: ignore[misc]
                 repeats,
             )
-        more = {**prompt_tokens(model, data), "threads": threads}
+        more = {**prompt_tokens(model, data), "threads": threads, **(side.size._asdict() if side.size else {})}
         yield Row(bench, path, "neuralforecast", backbone, series, side.dtype, "float32", **times, more=more)
 
 
