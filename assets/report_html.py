@@ -15,12 +15,13 @@ def text(value: object) -> str:
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """Four decimals for errors of ordinary size, else four significant digits; a dash where there is none."""
+    """Four decimals for errors of ordinary size, four significant digits for larger ones, two for smaller ones, so that
+    they take no more room; a dash where there is none."""
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0 or 1e-3 <= abs(value) < 1e3:
         return f"{value:.{digits}f}".replace("-", "−")
-    return f"{value:.{digits}g}".replace("-", "−")
+    return f"{value:.{digits if abs(value) > 1 else 2}g}".replace("-", "−")
 
 
 def signed(value: float | None) -> str:

@@ -24,6 +24,7 @@ from assets.report_data import (
     SeedResult,
     StageResult,
 )
+from assets.report_html import number
 from assets.report_page import render
 from wavecore.judge.significance import Comparison
 from wavecore.series.arrays import from_values
@@ -312,3 +313,18 @@ def test_only_edges_that_no_longer_way_implies_are_drawn() -> None:
 
 def _with(report: ReportData, **change: Any) -> ReportData:
     return dataclasses.replace(report, benchmarks=(dataclasses.replace(report.benchmarks[0], **change),))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.25, "0.2500"),
+        (-0.0131, "−0.0131"),
+        (0.00094342, "0.00094"),
+        (12345.678, "1.235e+04"),
+        (0.0, "0.0000"),
+        (math.nan, "–"),
+    ],
+)
+def test_numbers_of_every_size_take_little_room(value: float, shown: str) -> None:
+    assert number(value) == shown
