@@ -88,7 +88,7 @@ def speed(
             peered = {"reference": REFERENCE, "reference, fused attention": FUSED, "exact": sides["exact"]}
             if bench == "infer":
                 peered["budget"] = sides["budget"]
-            yield from _against_peer(bench, peered, name, backbone, series, repeats, threads, shape, data)
+            yield from _against_peer(bench, peered, reference, name, backbone, series, repeats, threads, shape, data)
 
 
 def _each(times: dict[str, float], steps: int) -> dict[str, float]:
@@ -123,27 +123,27 @@ def _against_plain(
 
 
 def _against_peer(
-    bench: str, sides: dict[str, Side], name: str, backbone: str, series: int, repeats: int, threads: int, shape: Any,
-    data: Any,
+    bench: str, sides: dict[str, Side], reference: Any, name: str, backbone: str, series: int, repeats: int,
+    threads: int, shape: Any, data: Any,
 ) -> Iterator[Row]:  # fmt: skip
     from wavecore.bench.peer import PeerTrainer, neuralforecast_model
     from wavecore.model import backbone as language
 
     x = data.x.transpose(1, 2).flatten(end_dim=1)
     y = data.y.transpose(1, 2).flatten(end_dim=1)
+    settings = reference.settings
+    found = neuralforecast_model(
+        language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
+        settings.heads, settings.prototypes, settings.llm_layers,
+    )  # fmt: skip
     for path, side in sides.items():
         model = make(side, name, shape)
-        settings = model.settings
-        found = neuralforecast_model(
-            language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
-            settings.heads, settings.prototypes, settings.llm_layers,
-        )  # fmt: skip
         if bench == "train":
             times = alternate(Trainer(model, data, side.dtype, threads), PeerTrainer(found, x, y, threads), repeats)
         else:
             times = alternate(
                 lambda m=model, s=side: forecasts(m, data, s.dtype, threads),  # type: ignore[misc]
-                lambda f=found: PeerTrainer.infer(f, x, threads),  # type: ignore[misc]
+                lambda: PeerTrainer.infer(found, x, threads),
                 repeats,
             )
         more = {**prompt_tokens(model, data), "threads": threads, **(side.size._asdict() if side.size else {})}
