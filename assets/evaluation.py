@@ -117,6 +117,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from tqdm import tqdm
 
     from assets.model import timing_file
+    from assets.told import told_windows
     from assets.training import make_model
     from data_contracts.contracts import validate
     from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
@@ -129,7 +130,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), make_model)
     # In float32 on the device that trains; sums are in float64 (the judge).
     loaded.model.to(place_of(ground.settings.train_of(benchmark, stage)).device)
-    windows, arrays = ground.windows, ground.arrays
+    windows, arrays = told_windows(work.project, ground, get_stage(stage))[0], ground.arrays
     test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
     judge = Judge(
         arrays.channels,

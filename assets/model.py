@@ -26,7 +26,7 @@ SEED = "wavecore/seed"
 
 @dg.asset(
     partitions_def=MODELS,
-    deps=[dg.AssetDep("splits", partition_mapping=BENCHMARK_TO_MODEL)],
+    deps=[dg.AssetDep(name, partition_mapping=BENCHMARK_TO_MODEL) for name in ("splits", "prompts")],
     group_name="models",
     kinds={"pytorch"},
     description=(
@@ -134,6 +134,7 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
 
 def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:
     """Train one seed and save it as `finished`, outside the artifact. Returns what a user should know."""
+    from assets.told import told_windows
     from assets.training import TRAIN_ROOMS
     from wavecore.learn.checkpoint import save_model
     from wavecore.learn.loop import train
@@ -150,11 +151,13 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     steps = best = 0
     if stage.trained:
         _guard(work, module, ground, settings, where)
+        windows, told = told_windows(work.project, ground, stage)
+        notes += [f"seed {seed}: token ids of prompts: {told}"] if told else []
         began, resume = time.monotonic(), finished.parent / "run"
         with work.check("loss_finite"):
             done = train(
                 module,
-                ground.windows,
+                windows,
                 ground.borders,
                 settings,
                 seed,
@@ -168,7 +171,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
         module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
         notes += [f"seed {seed}: {note}" for note in done.notes]
         notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
-        calibration = _calibrate(ground, module, settings)
+        calibration = _calibrate(ground, module, windows, settings)
         notes += [f"seed {seed}: budget: {_spoken(row)}" for row in calibration if row["chosen"]]
     full = manifest(
         module,
@@ -188,14 +191,14 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     return notes
 
 
-def _calibrate(ground: Any, module: Any, settings: Any) -> list[dict[str, Any]]:
+def _calibrate(ground: Any, module: Any, windows: Any, settings: Any) -> list[dict[str, Any]]:
     """The sizes of a token budget, where the model has one."""
     from wavecore.learn.calibrate import calibrate
     from wavecore.model.time_llm import TimeLLM
 
     if not isinstance(module, TimeLLM) or module.budget is None:
         return []
-    return calibrate(module, ground.windows, ground.borders, settings)
+    return calibrate(module, windows, ground.borders, settings)
 
 
 def _spoken(row: dict[str, Any]) -> str:

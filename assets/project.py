@@ -119,6 +119,9 @@ class Project:
     def splits(self, benchmark: str) -> Path:
         return self.store / "splits" / check_name(benchmark, "benchmark")
 
+    def prompts(self, benchmark: str) -> Path:
+        return self.store / "prompt_ids" / check_name(benchmark, "benchmark")
+
     def models(self, benchmark: str, stage: str) -> Path:
         return self.store / "models" / check_name(benchmark, "benchmark") / get_stage(stage).name
 

@@ -24,6 +24,7 @@ WINDOWS = "windows.parquet"
 STATISTICS = "statistics.parquet"
 COEFFICIENTS = "coefficients.parquet"
 SPLITS = "splits.parquet"
+PROMPTS = "prompts.parquet"
 SCALER = "scaler.parquet"
 
 

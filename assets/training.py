@@ -11,6 +11,7 @@ from assets.tables import load_borders, load_series
 from assets.versions import dvc_hash
 from data_contracts.catalog import Benchmark, Dataset
 from wavecore.config import Settings, TrainSettings, build
+from wavecore.prompt.settings import PROMPT_FEATURES
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
@@ -32,8 +33,6 @@ JUDGE_ROOMS = (
     *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
     *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py"),
 )
-# The feature settings that a prompt follows from.
-PROMPT_FEATURES = ("wavelet", "mode", "levels", "burst_threshold", "lags")
 
 
 @dataclass(frozen=True, eq=False)

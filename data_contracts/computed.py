@@ -7,6 +7,7 @@ Context per suite (keys in brackets may be left out):
 * `windows`: channels, window, steps (rows of the series), lags, [borders]
 * `wavelets`: channels, window, steps, levels
 * `prompt_statistics`: channels, window, steps, lags
+* `prompts`: stored, channels, window, steps, shortest, longest (in tokens), last_id (of the vocabulary)
 * `splits`: window, horizon, steps, borders
 * `evaluation`: window, horizon, borders, [missing]
 
@@ -70,7 +71,7 @@ def parameters(suite: str, table: pl.DataFrame, context: Mapping[str, Any]) -> d
             known["steps"] = steps = _grid_steps(table, context)
         if steps is not None and "channels" in known:
             known["rows"] = steps * len(known["channels"])
-    elif suite in ("windows", "wavelets", "prompt_statistics") and window is not None and steps is not None:
+    elif suite in ("windows", "wavelets", "prompt_statistics", "prompts") and window is not None and steps is not None:
         known["rows"] = max(0, steps - window + 1) * len(known.get("channels", ()))
         known["last_row"] = steps - 1
     if window is not None:
@@ -221,6 +222,13 @@ def _list(column: str, what: str) -> Callable[[pl.DataFrame, Mapping[str, Any]],
     return make
 
 
+def _ids_missing(table: pl.DataFrame, context: Mapping[str, Any]) -> pl.Expr:
+    """Tokens of a prompt that are neither among its ids nor common to all prompts; negative: ids too many."""
+    import polars as pl
+
+    return pl.col("tokens").cast(pl.Int64) - context["shortest"] - pl.col("ids").list.len().cast(pl.Int64)
+
+
 def _input_length(table: pl.DataFrame, context: Mapping[str, Any]) -> pl.Expr:
     import polars as pl
 
@@ -285,6 +293,11 @@ _HELPERS: dict[str, dict[str, Helper]] = {
         "lag_count": Helper(("lags",), _list("lags", "len")),
         "lag_smallest": Helper(("lags",), _list("lags", "min")),
         "lag_largest": Helper(("lags",), _list("lags", "max")),
+    },
+    "prompts": {
+        "ids_missing": Helper(("tokens", "ids"), _ids_missing),
+        "id_smallest": Helper(("ids",), _list("ids", "min")),
+        "id_largest": Helper(("ids",), _list("ids", "max")),
     },
     "splits": {
         "input_length": Helper(("input_start", "input_end"), _input_length),

@@ -69,7 +69,8 @@ def validate(
     """Check every row of a table against a suite.
 
     Args:
-        suite_name: `series`, `windows`, `splits`, `wavelets`, `prompt_statistics`, `evaluation`, or a file of `folder`.
+        suite_name: `series`, `windows`, `splits`, `wavelets`, `prompt_statistics`, `prompts`, `evaluation`, or a
+            file of `folder`.
         frame: the table, whole.
         context: what the suite's parameters and helper columns need; `computed.py` lists it per suite.
         folder: where the suites lie, if not in `data_contracts/suites`.

@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.evaluation import evaluation
 from assets.model import model
+from assets.prompt_ids import prompts
 from assets.prompts import prompt_statistics
 from assets.raw import raw_series
 from assets.report import comparison, leaderboard, report
@@ -24,6 +25,7 @@ defs = dg.Definitions(
         wavelet_coefficients,
         prompt_statistics,
         splits,
+        prompts,
         model,
         evaluation,
         comparison,

@@ -89,9 +89,12 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
         if not own:
             continue
         key = "${item.benchmark}|${item.stage}" if kind.asset in ("model", "evaluation") else None
-        key = key or {"raw_series": "${item.dataset}", "series": "${item.dataset}", "splits": "${item.benchmark}"}.get(
-            kind.asset, "${item.features}"
-        )
+        key = key or {
+            "raw_series": "${item.dataset}",
+            "series": "${item.dataset}",
+            "splits": "${item.benchmark}",
+            "prompts": "${item.benchmark}",
+        }.get(kind.asset, "${item.features}")
         do: dict[str, Any] = {"wdir": up} if up else {}
         do |= {"cmd": f"wavecore materialize {kind.asset} '{key}'", "deps": list(kind.deps)}
         if kind.params:
@@ -166,8 +169,11 @@ def _write_files(project: Project, also: Iterable[Step]) -> bool:
         locked |= _load(project.root / lock_of(file)).get("stages") or {}
     # What left the default matrix before it was ever run here leaves the files.
     ever_run = [s for s in known_steps(project) if s.name in locked]
+    # A model stands there with all that makes what it reads, also with what it has come to read since it was run.
+    pairs = [s.key.split("|") for s in ever_run if s.asset == "model"]
+    before = [s for benchmark, stage in pairs for s in steps_of(project, (benchmark,), (stage,))]
     # Deduplicated by name: an item whose override key came or went replaces its older self.
-    demand = {s.name: s for s in (*ever_run, *also) if s.name not in names}
+    demand = {s.name: s for s in (*ever_run, *before, *also) if s.name not in names}
     wanted = {ROOT: default, ON_DEMAND: list(demand.values())}
     changed = False
     for file, steps in wanted.items():

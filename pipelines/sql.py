@@ -37,6 +37,7 @@ def _parquet_views(project: Project) -> Iterator[tuple[str, str]]:
         ("wavelet_coefficients", "wavelets/*/coefficients.parquet", "features"),
         ("prompt_statistics", "prompts/*/statistics.parquet", "features"),
         ("splits", "splits/*/splits.parquet", "benchmark"),
+        ("prompts", "prompt_ids/*/prompts.parquet", "benchmark"),
     ]
     for name, pattern, key in kinds:
         files = sorted(store.glob(pattern))

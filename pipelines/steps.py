@@ -11,6 +11,7 @@ from typing import Any
 
 from assets.evaluation import JUDGE_KEYS
 from assets.project import Project
+from assets.told import SHARED, shares
 from data_contracts.catalog import Benchmark, check_name, feature_key
 from wavecore.errors import SettingsError
 from wavecore.stages import get as get_stage
@@ -39,6 +40,7 @@ _SERIES = "store/series/${item.dataset}"
 _WINDOWS = "store/windows/${item.features}"
 _WAVELETS = "store/wavelets/${item.features}"
 _SPLITS = "store/splits/${item.benchmark}"
+_PROMPTS = "store/prompt_ids/${item.benchmark}"
 _MODEL = "store/models/${item.benchmark}/${item.stage}"
 _SUITES = "data_contracts/suites"
 
@@ -129,13 +131,38 @@ KINDS: tuple[Kind, ...] = (
         outs=(_SPLITS,),
     ),
     Kind(
+        "prompts",
+        deps=(
+            _SERIES,
+            _SPLITS,
+            _DATASET,  # its description
+            _BENCHMARK,
+            "assets/prompt_ids.py",
+            "assets/told.py",
+            "assets/training.py",
+            "assets/tables.py",
+            "wavecore/series",
+            "wavecore/wavelet",
+            "wavecore/prompt",
+            "wavecore/stages.py",
+            f"{_SUITES}/prompts.json",
+        ),
+        params=(
+            *("${item.family}", "stages.${item.root}", "${item.family_override}", "${item.override}"),
+            *("${item.features}", "${item.dataset_override}"),
+        ),
+        outs=(_PROMPTS,),
+    ),
+    Kind(
         "model",
         deps=(
             _SERIES,
             _SPLITS,
+            "${item.prompts}",
             _DATASET,  # the season
             _BENCHMARK,
             "assets/model.py",
+            "assets/told.py",
             "assets/training.py",
             "assets/tables.py",
             "wavecore/series",
@@ -158,9 +185,11 @@ KINDS: tuple[Kind, ...] = (
             _MODEL,
             _SERIES,
             _SPLITS,
+            "${item.prompts}",
             _DATASET,
             _BENCHMARK,
             "assets/evaluation.py",
+            "assets/told.py",
             "assets/training.py",
             "assets/tables.py",
             "wavecore/series",
@@ -206,7 +235,7 @@ class Step:
 
     @property
     def deps(self) -> tuple[str, ...]:
-        return tuple(self._fill(d) for d in self.kind.deps)
+        return tuple(dict.fromkeys(self._fill(d) for d in self.kind.deps))
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -251,8 +280,20 @@ def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
     return [Step("splits", benchmark.name, item)]
 
 
+def prompt_steps(project: Project, benchmark: Benchmark) -> list[Step]:
+    """prompts of one benchmark."""
+    item = _item(project, benchmark, SHARED)
+    unused = ("stage", "train", "seeds", "prompts")
+    return [Step("prompts", benchmark.name, tuple(pair for pair in item if pair[0] not in unused))]
+
+
 def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
     """model and evaluation of one benchmark × stage."""
+    item = _item(project, benchmark, stage)
+    return [Step(a, f"{benchmark.name}|{get_stage(stage).name}", item) for a in ("model", "evaluation")]
+
+
+def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str, str], ...]:
     chosen = get_stage(stage)
     name, root, family = chosen.name, chosen.root, chosen.family
     params = project.params()
@@ -265,7 +306,7 @@ def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step
     here = f"overrides.benchmarks.{benchmark.name}"
     prompted = family == "time_llm"
     told = prompted and benchmark.dataset in (overrides.get("datasets") or {})
-    item = (
+    return (
         ("dataset", benchmark.dataset),
         ("benchmark", benchmark.name),
         ("stage", name),
@@ -279,8 +320,9 @@ def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step
         # A stage without weights follows from no training setting, one without chance from no seed.
         ("train", "train" if chosen.trained else nothing),
         ("seeds", "pipeline.seeds" if chosen.seeded else nothing),
+        # A stage that tells nothing, or something else, reads no ids from the table.
+        ("prompts", (_PROMPTS if shares(chosen) else _SPLITS).replace("${item.benchmark}", benchmark.name)),
     )
-    return [Step(a, f"{benchmark.name}|{name}", item) for a in ("model", "evaluation")]
 
 
 def steps_of(project: Project, benchmarks: tuple[str, ...], stages: tuple[str, ...]) -> list[Step]:
@@ -291,6 +333,7 @@ def steps_of(project: Project, benchmarks: tuple[str, ...], stages: tuple[str, .
     groups += [dataset_steps(project, b.dataset) for b in chosen]
     groups += [feature_steps(project, b) for b in chosen]
     groups += [benchmark_steps(project, b) for b in chosen]
+    groups += [prompt_steps(project, b) for b in chosen if any(shares(get_stage(s)) for s in stages)]
     groups += [stage_steps(project, b, s) for b in chosen for s in stages]
     steps = list(dict.fromkeys(step for group in groups for step in group))
     return sorted(steps, key=lambda s: ASSETS.index(s.asset))
@@ -309,6 +352,8 @@ def step_of(project: Project, asset: str, key: str) -> Step:
         found = feature_steps(project, keys[key][1])
     elif asset == "splits":
         found = benchmark_steps(project, catalog.benchmark(key))
+    elif asset == "prompts":
+        found = prompt_steps(project, catalog.benchmark(key))
     elif asset in ("model", "evaluation"):
         benchmark, _, stage = key.partition("|")
         found = stage_steps(project, catalog.benchmark(benchmark), stage)

@@ -191,6 +191,7 @@ class FeatureSettings:
         burst_threshold: a burst is where the finest details exceed this many robust standard deviations.
         lags: how many autocorrelation peaks are kept per window.
         coefficient_budget_mb: coefficients are stored up to this size, above it computed when needed.
+        prompt_budget_mb: token ids of prompts are stored up to this size, above it made when needed.
         memory_mb: bound on the working memory of the chunks that are computed at once.
     """
 
@@ -200,6 +201,7 @@ class FeatureSettings:
     burst_threshold: float = 5.0
     lags: int = 5
     coefficient_budget_mb: float = 64.0
+    prompt_budget_mb: float = 256.0
     memory_mb: float = 128.0
 
     def __post_init__(self) -> None:
@@ -207,6 +209,7 @@ class FeatureSettings:
         _need(self.burst_threshold > 0, "burst_threshold: must be above 0")
         _need(self.lags >= 1, "lags: must be 1 or more")
         _need(self.coefficient_budget_mb >= 0, "coefficient_budget_mb: must be 0 or more")
+        _need(self.prompt_budget_mb >= 0, "prompt_budget_mb: must be 0 or more")
         _need(self.memory_mb >= 1, "memory_mb: must be 1 or more")
 
 

@@ -14,21 +14,28 @@ import numpy as np
 import polars as pl
 import pytest
 
+from assets.prompt_ids import told_rows
 from assets.prompts import normalized_statistics
 from data_contracts import contracts
 from wavecore.config import FeatureSettings
 from wavecore.errors import SettingsError
+from wavecore.model.backbone import MINILM, find
+from wavecore.prompt.settings import PromptSettings
+from wavecore.prompt.text import Subject
+from wavecore.prompt.tokens import Prompter, tokenizer_of
 from wavecore.series import features
 from wavecore.series.arrays import from_values
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import SPLITS, Borders, origins, split_of_origin
+from wavecore.series.windows import WindowData
 
 ROWS, WINDOW, HORIZON = 140, 32, 4
 CHANNELS = ("load <A>", "b|c")
 SETTINGS = FeatureSettings(wavelet="db2", levels=2, lags=3)
 BORDERS = Borders((0, 90), (90, 105), (105, 120), (120, 138))
 STAMPS = np.datetime64("2024-01-01", "us") + np.arange(ROWS) * np.timedelta64(1, "h")
-SUITES = ("series", "windows", "splits", "wavelets", "prompt_statistics", "evaluation")
+SUITES = ("series", "windows", "splits", "wavelets", "prompt_statistics", "prompts", "evaluation")
+FIXED, TOKENS = 23, 64  # of a prompt: what all have in common, and the most
 SHAPE: dict[str, Any] = {"channels": CHANNELS, "window": WINDOW, "steps": ROWS}
 CONTEXT: dict[str, dict[str, Any]] = {
     "series": {"channels": CHANNELS, "step": "1h", "as_of": "2024-01-31 00:00:00"},
@@ -36,6 +43,7 @@ CONTEXT: dict[str, dict[str, Any]] = {
     "splits": {"window": WINDOW, "horizon": HORIZON, "steps": ROWS, "borders": BORDERS},
     "wavelets": SHAPE | {"levels": SETTINGS.levels},
     "prompt_statistics": SHAPE | {"lags": SETTINGS.lags},
+    "prompts": SHAPE | {"stored": True, "shortest": FIXED, "longest": TOKENS, "last_id": 30521},
     "evaluation": {"window": WINDOW, "horizon": HORIZON, "borders": BORDERS},
 }
 
@@ -91,6 +99,16 @@ def _prompts() -> pl.DataFrame:
     return pl.DataFrame({name: v.tolist() if getattr(v, "ndim", 1) > 1 else v for name, v in found.items()})
 
 
+def _told() -> pl.DataFrame:
+    subject = Subject("Hourly load.", "1h", WINDOW, HORIZON, SETTINGS)
+    made = Prompter(tokenizer_of(find(MINILM).folder), subject, PromptSettings(tokens=TOKENS))
+    assert len(made.fixed_ids) == FIXED
+    arrays = from_values(STAMPS, CHANNELS, _values())
+    scaler = Scaler.fit(arrays, BORDERS.train)
+    chunks = told_rows(made, WindowData.from_arrays(arrays, scaler, WINDOW, HORIZON).values, CHANNELS, "contract")
+    return pl.concat([pl.DataFrame(chunk) for chunk in chunks])
+
+
 def _evaluation() -> pl.DataFrame:
     origin = origins(BORDERS, "test", WINDOW, HORIZON)
     return pl.DataFrame({"origin": origin, "mse": np.full(len(origin), 0.3), "mae": np.full(len(origin), 0.4)})
@@ -105,6 +123,7 @@ def good() -> dict[str, pl.DataFrame]:
         "splits": _splits(),
         "wavelets": _feature_table(features.wavelet_features),
         "prompt_statistics": _prompts(),
+        "prompts": _told(),
         "evaluation": _evaluation(),
     }
 
@@ -304,6 +323,15 @@ FAULTS: dict[str, dict[str, Fault]] = {
         "burst_count_present": keyed("burst_count", None),
     },
     "prompt_statistics": {**_feature_faults(), **_statistic_faults("min", "max", "median", "trend")},
+    "prompts": {
+        **_feature_faults(),
+        "facts_present": keyed("facts", None),
+        "tokens_present": keyed("tokens", None),
+        "tokens_within_budget": keyed("tokens", TOKENS + 1),
+        "ids_counted": keyed("ids", [1, 2], ("ids_missing",)),
+        "ids_not_negative": keyed("ids", [-1, 2], ("id_smallest",), id_smallest=-1),
+        "ids_known": keyed("ids", [30522, 2], ("id_largest",), id_largest=30522),
+    },
     "evaluation": {
         "columns": Fault(drop("mae"), columns=("mae",), row={"column": "mae", "fault": "missing"}),
         "row_count": Fault(shorter),
@@ -378,6 +406,12 @@ def test_missing_values_are_no_fault_where_they_are_declared(good: dict[str, pl.
     table = put("value", None)(good["series"])
     assert contracts.validate("series", table, CONTEXT["series"] | {"missing": "mask"}).passed
     assert contracts.validate("series", table, CONTEXT["series"]).blocking_failed
+
+
+def test_prompts_that_are_not_stored_break_no_rule() -> None:
+    result = contracts.validate("prompts", pl.DataFrame(), CONTEXT["prompts"] | {"stored": False})
+    assert result.passed
+    assert set(result.skipped) == set(FAULTS["prompts"])
 
 
 def test_a_masked_test_window_has_no_losses(good: dict[str, pl.DataFrame]) -> None:

@@ -22,7 +22,7 @@ from conftest import environment, files_below, run
 from assets.project import Project
 
 # What a run makes, apart from logs, timings, locks and the report with its dates.
-ARTIFACTS = ("raw", "series", "windows", "wavelets", "prompts", "splits", "models", "evaluations")
+ARTIFACTS = ("raw", "series", "windows", "wavelets", "prompts", "splits", "prompt_ids", "models", "evaluations")
 
 
 class Said(NamedTuple):

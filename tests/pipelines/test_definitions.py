@@ -24,11 +24,12 @@ SUITES = {
     "wavelet_coefficients": "wavelets",
     "prompt_statistics": "prompt_statistics",
     "splits": "splits",
+    "prompts": "prompts",
     "evaluation": "evaluation",
 }
 WAY = (
-    "raw_series", "series", "windows", "wavelet_coefficients", "prompt_statistics", "splits", "model", "evaluation",
-    "comparison", "leaderboard", "report",
+    "raw_series", "series", "windows", "wavelet_coefficients", "prompt_statistics", "splits", "prompts", "model",
+    "evaluation", "comparison", "leaderboard", "report",
 )  # fmt: skip
 
 # Imports every module of wavecore where nothing but the science is installed.
@@ -70,7 +71,7 @@ def test_every_asset_has_a_group_a_description_and_its_contract_as_checks(name: 
         assert check.description == rule.description
         # Broken data stops, a remark does not.
         assert check.blocking == (rule.severity == "critical")
-    if name in WAY[:8]:
+    if name in WAY[:9]:
         assert any(check.blocking for check in checks.values())
 
 
@@ -91,7 +92,9 @@ def test_selections_written_as_text_are_understood() -> None:
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 def test_a_job_over_a_selection_as_text_resolves() -> None:
-    job = dg.define_asset_job("features_only", selection='key:windows+ and group:"features" and not key:splits')
+    job = dg.define_asset_job(
+        "features_only", selection='key:windows+ and group:"features" and not key:splits and not key:prompts'
+    )
     resolved = dg.Definitions(assets=list(defs.assets or []), resources=defs.resources, jobs=[job])
     nodes = resolved.resolve_job_def("features_only").graph.node_dict
     assert {"windows", "wavelet_coefficients"} <= set(nodes)
@@ -116,6 +119,8 @@ def test_partitions_find_those_that_follow_from_them() -> None:
     assert children("series", "demo", "splits") == {"demo"}
     assert children("series", "etth1", "splits") == {f"etth1_{h}" for h in (96, 192, 336, 720)}
     assert children("splits", "demo", "model") == {f"demo|{stage}" for stage in stages.names()}
+    assert children("splits", "demo", "prompts") == children("series", "demo", "prompts") == {"demo"}
+    assert children("prompts", "demo", "model") == {f"demo|{stage}" for stage in stages.names()}
     assert children("model", "demo|dlinear", "evaluation") == {"demo|dlinear"}
 
 

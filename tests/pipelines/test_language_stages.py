@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, make_project
+from conftest import CHECKOUT, files_below, make_project
 from inside import copied, edit, entered, fine, refused, up_to_date
 
 from assets.evaluation import WINDOW_MEAN, metric
-from assets.training import make_model
+from assets.told import told_windows
+from assets.training import Ground, make_model
+from pipelines.sql import query
+from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.learn.checkpoint import load_model
 
@@ -150,8 +154,6 @@ def test_the_prompt_of_a_window_can_be_read(project: Path) -> None:
 
 def test_the_prompt_shown_is_the_prompt_the_model_reads(project: Path) -> None:
     """By the command from the series, and by the model from its batch."""
-    from assets.training import Ground
-
     with entered(project) as entered_project:
         ground = Ground.load(entered_project, "tiny")
         model = load_model(project / "store/models/tiny/prompt/seed=0", make_model).model
@@ -159,6 +161,53 @@ def test_the_prompt_shown_is_the_prompt_the_model_reads(project: Path) -> None:
         read = [p.text for p in model.prompts(batch.x)]
     rows = fine(project, "prompt", "-b", "tiny", "--window", str(200 - 128), "--json").out.splitlines()
     assert [json.loads(row)["text"] for row in rows] == read
+
+
+def test_what_models_are_told_is_a_table(project: Path) -> None:
+    with entered(project) as entered_project:
+        (row,) = query(entered_project, "select * from prompts where start = 5 and channel = 'north'").to_dicts()
+        assert query(entered_project, "select count(*) from prompts").item() == 773 * 2
+    said = fine(project, "prompt", "-b", "tiny", "--window", "5", "-s", "base", "--channel", "north", "--json").out
+    told = json.loads(said)
+    about = json.loads((project / "store/prompt_ids/tiny/prompts.json").read_text())
+    assert told["text"] == f"{about['fixed']} {row['facts']}"
+    assert told["tokens"] == row["tokens"] == len(about["fixed_ids"]) + len(row["ids"])
+
+
+def test_a_model_is_the_same_whether_ids_come_from_the_table_or_not(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    edit(mine / "params.yaml", "prompt_budget_mb: 256", "prompt_budget_mb: 0")
+    for stage in ("base", "budget"):
+        shutil.rmtree(mine / "store/models/tiny" / stage)
+    said = fine(mine, "run", "-b", "tiny", "-s", "base,budget")
+    assert {"prompts tiny", "model tiny|base", "model tiny|budget"} <= set(said.steps)
+    assert not (mine / "store/prompt_ids/tiny/prompts.parquet").exists()
+    for stage in ("base", "budget"):
+        files = files_below(mine / "store/models/tiny" / stage)
+        assert {Path(p).name: data for p, data in files.items()} == {
+            Path(p).name: data for p, data in files_below(project / "store/models/tiny" / stage).items()
+        }
+
+
+def test_a_table_that_is_not_there_or_of_other_data_is_named(project: Path, tmp_path: Path) -> None:
+    mine = copied(project, tmp_path / "mine")
+    about = mine / "store/prompt_ids/tiny/prompts.json"
+    whole = about.read_text()
+    about.write_text(whole.replace(json.loads(whole)["data"], 64 * "0"))
+    with entered(mine) as entered_project:
+        ground = Ground.load(entered_project, "tiny")
+        with pytest.raises(StorageError, match=r"(?s)of another series or of other splits.*materialize prompts tiny"):
+            told_windows(entered_project, ground, stages.get("base"))
+        # A stage that is told something else, or nothing, does not look there.
+        for stage, said in (("prompt", "prompt tells otherwise than base"), ("no_llm", None), ("dlinear", None)):
+            windows, where = told_windows(entered_project, ground, stages.get(stage))
+            assert windows.facts is None
+            assert where == said or (said is not None and where is not None and said in where)
+        about.unlink()
+        with pytest.raises(StorageError, match=r"(?s)prompts\.json: not there.*materialize prompts tiny"):
+            told_windows(entered_project, ground, stages.get("base"))
+    message = refused(mine, "materialize", "model", "tiny|base")
+    assert "wavecore materialize prompts 'tiny'" in message
 
 
 def test_a_variant_needs_no_line_in_params(project: Path, tmp_path: Path) -> None:

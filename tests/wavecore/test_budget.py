@@ -20,7 +20,6 @@ from wavecore.model.layers import patches
 from wavecore.model.settings import BudgetSettings
 from wavecore.model.spectrum import changing, contribution, spectra
 from wavecore.model.time_llm import Use
-from wavecore.series.windows import Batch
 
 # --- which tokens stay ------------------------------------------------------------------------------------------------
 
@@ -165,7 +164,7 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
         assert len(model.needed(batch.x).unique()) > 1, "windows of one need would prove nothing"
     whole = predict(model, batch)
     for i in range(6):
-        alone = predict(model, Batch(*(part[i : i + 1] for part in batch)))
+        alone = predict(model, batch.at(torch.tensor([i])))
         np.testing.assert_allclose(alone[0], whole[i], atol=3e-6)
 
 

@@ -27,7 +27,6 @@ from wavecore.model.layers import Mapping, Reprogramming, patch_count, patches
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders
-from wavecore.series.windows import Batch
 
 PARITY = Path(__file__).parents[1] / "fixtures" / "parity"
 
@@ -246,9 +245,9 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
         assert len(lengths) > 1, "prompts of one length would prove nothing"
     whole = predict(model, batch)
     for i in range(6):
-        alone = predict(model, Batch(*(part[i : i + 1] for part in batch)))
+        alone = predict(model, batch.at(torch.tensor([i])))
         np.testing.assert_allclose(alone[0], whole[i], atol=2e-6)
-    turned = predict(model, Batch(*(part.flip(0) for part in batch)))
+    turned = predict(model, batch.at(torch.arange(len(batch.x)).flip(0)))
     np.testing.assert_allclose(turned[::-1], whole, atol=2e-6)
 
 
@@ -256,7 +255,7 @@ def test_the_reference_does_depend_on_its_batch(folders: dict[str, Path]) -> Non
     """Its padding is attended to: the reason for the correction, kept as the reference has it."""
     model, batch = made("base.unmasked", folders["bert"]), batch_of(6)
     whole = predict(model, batch)
-    alone = np.concatenate([predict(model, Batch(*(part[i : i + 1] for part in batch))) for i in range(6)])
+    alone = np.concatenate([predict(model, batch.at(torch.tensor([i]))) for i in range(6)])
     assert np.abs(whole - alone).max() > 1e-4
 
 

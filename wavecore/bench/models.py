@@ -192,7 +192,7 @@ class Trainer:
         self, model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], count: int = 2, steps: int = 1
     ) -> None:
         self.model = model.to(device()).train()
-        self.data = Batch(*(part.to(device()) for part in data))
+        self.data = data.to(device())
         self.dtype, self.count, self.steps = dtype, count, steps
         self.settings = TrainSettings(threads=count)
         self.optimizer = optimizer_of(declared(model), self.settings)
@@ -217,7 +217,7 @@ def forecasts(model: nn.Module, data: Batch, dtype: Literal["float32", "bf16"], 
         model.eval()
     mixed = torch.autocast(place.type, dtype=torch.bfloat16, enabled=dtype == "bf16")
     with threads(count), torch.inference_mode(), mixed:
-        return cast(Tensor, model(Batch(*(part.to(place) for part in data)))).float()
+        return cast(Tensor, model(data.to(place))).float()
 
 
 def prompt_tokens(model: TimeLLM, data: Batch) -> dict[str, float]:

@@ -276,7 +276,7 @@ def random(source: Source, layers: int) -> Any:
 
 def word_embeddings(source: Source) -> Tensor:
     """The word embeddings alone, [V, D]: of the first layer's model, the rest dropped."""
-    return pretrained(source, 1).get_input_embeddings().weight.detach().clone()  # type: ignore[no-any-return]
+    return pretrained(source, 1).get_input_embeddings().weight.detach()  # type: ignore[no-any-return]
 
 
 def _first_line(error: BaseException) -> str:

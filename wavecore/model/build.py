@@ -104,11 +104,20 @@ def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeL
                 )
             transformer = make(source, settings.llm_layers)
             frozen = Backbone(transformer, settings.frozen_mode, settings.attention_outputs, cached)
-            words = frozen.words
+            # Trainable weights begin with a look at every word; later only those of prompts are needed. Read apart and
+            # let go, the pages of a mapped file do not stay in memory.
+            words = language.word_embeddings(source) if _mapped(source, settings) else frozen.words
     told = prompter(geometry, settings)
     model = TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)
     model.identity = language.identity(source)
     return model
+
+
+def _mapped(source: language.Source, settings: TimeLLMSettings) -> bool:
+    """Whether the learned words are mapped from a file; those of another type than float32 are copies in memory, and a
+    mapping of all words to prototypes reads them in every step."""
+    stored = getattr(source.config, "dtype", None) in (None, torch.float32)
+    return stored and settings.llm == "pretrained" and settings.prototype_source == "words"
 
 
 def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:

@@ -35,6 +35,7 @@ from wavecore.model.layers import (
 )
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.spectrum import spectra
+from wavecore.prompt.stored import unpacked
 from wavecore.prompt.tokens import Prompt, Prompter, padding_id
 from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
@@ -194,10 +195,10 @@ class TimeLLM(nn.Module):
             DataError: a value of a window is not finite.
         """
         if self.budget is not None and self.settings.budget.per_window and not self.training:
-            return self._by_need(batch.x)
-        return self.trace(batch.x).forecast
+            return self._by_need(batch.x, batch.facts)
+        return self.trace(batch.x, facts=batch.facts).forecast
 
-    def _by_need(self, x: Tensor) -> Tensor:
+    def _by_need(self, x: Tensor, facts: Tensor | None) -> Tensor:
         """Forecasts where each series is read with as many tokens as it needs: those of a size together."""
         assert self.budget is not None
         series, mean, std = self.normalized(x)
@@ -205,7 +206,8 @@ class TimeLLM(nn.Module):
         ahead = series.new_empty((len(series), self.head.linear.out_features))
         for size in need.unique().tolist():
             rows = (need == size).nonzero()[:, 0]
-            ahead[rows] = self._trace(series[rows], None, Use(size, told)).forecast
+            some = None if facts is None else facts.flatten(end_dim=1)[rows.cpu()]
+            ahead[rows] = self._trace(series[rows], None, Use(size, told), some).forecast
         return instance_denormalize(ahead.view(x.shape[0], x.shape[2], -1).transpose(1, 2), mean, std, axis=1)
 
     def needed(self, x: Tensor) -> Tensor:
@@ -264,28 +266,32 @@ class TimeLLM(nn.Module):
         series, _, _ = self.normalized(x)
         return self.prompter.prompts(series.detach().float().cpu().numpy())
 
-    def trace(self, x: Tensor, prompt_ids: Tensor | None = None, use: Use | None = None) -> Trace:
+    def trace(
+        self, x: Tensor, prompt_ids: Tensor | None = None, use: Use | None = None, facts: Tensor | None = None
+    ) -> Trace:
         """A forward pass with every step of it.
 
         Args:
             x: [B, T, N].
             prompt_ids: [M, P] to use in place of the windows' own prompts, without padding.
             use: how much is read; by default what the budget says, or all.
+            facts: [B, N, F] token ids of what this model's prompts tell about the windows, where they are known already
+                (see `Batch`).
         """
         series, mean, std = self.normalized(x)
-        trace = self._trace(series, prompt_ids, use or self.use())
+        trace = self._trace(series, prompt_ids, use or self.use(), None if facts is None else facts.flatten(end_dim=1))
         ahead = trace.forecast.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
         return trace._replace(forecast=instance_denormalize(ahead, mean, std, axis=1))
 
-    def _trace(self, series: Tensor, prompt_ids: Tensor | None, use: Use) -> Trace:
-        """As `trace`, of normalized series [M, T]; the forecast [M, H] is normalized too."""
+    def _trace(self, series: Tensor, prompt_ids: Tensor | None, use: Use, facts: Tensor | None) -> Trace:
+        """As `trace`, of normalized series [M, T] and facts [M, F]; the forecast [M, H] is normalized too."""
         cut = patches(series, *self.patch)
         embedded = self.patch_embedding(cut)
         reduced = Reduced(embedded, None, None)
         if self.budget is not None:
             reduced = self.budget.reduce(cut, embedded, use.tokens)
         reprogrammed = self.reprogramming(reduced.embedded, *self.keys_values())
-        hidden = self._read(series, reprogrammed, reduced, prompt_ids, use)
+        hidden = self._read(series, reprogrammed, reduced, prompt_ids, use, facts)
         with torch.autocast(series.device.type, enabled=False):
             read = hidden[:, -reprogrammed.shape[1] :, : self.head.features].float()
             ahead = self.head(read if self.budget is None else self.budget.restore(read, reduced))
@@ -310,21 +316,29 @@ class TimeLLM(nn.Module):
         fixed = len(self.prompter.fixed_ids) if self.prompter is not None else 0
         return falling(torch.rand(self.budget.told.shape), fixed, facts, depth)
 
-    def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, prompt_ids: Tensor | None, use: Use) -> Tensor:
+    def _read(
+        self,
+        series: Tensor,
+        tokens: Tensor,
+        reduced: Reduced,
+        prompt_ids: Tensor | None,
+        use: Use,
+        facts: Tensor | None,
+    ) -> Tensor:
         """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
         if self.backbone is None:
             return tokens
         if prompt_ids is not None and prompt_ids.shape[1] + self.patches > self.backbone.positions:
             _check_positions(prompt_ids.shape[1], self.patches, self.backbone.positions, self.settings)
         if self.settings.computation == "plain":
-            return self._plain(series, tokens, prompt_ids)
-        prefix = self.prefix(series, use.told) if prompt_ids is None else self.backbone.prefix(prompt_ids)
+            return self._plain(series, tokens, prompt_ids, facts)
+        prefix = self.prefix(series, use.told, facts) if prompt_ids is None else self.backbone.prefix(prompt_ids)
         at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
         positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
         groups = reduced.groups if self.settings.budget.counted else None
         return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members if groups else None))
 
-    def prefix(self, series: Tensor, told: Tensor | None = None) -> Prefix:
+    def prefix(self, series: Tensor, told: Tensor | None = None, facts: Tensor | None = None) -> Prefix:
         """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts
         about each window behind them; with `told` [layers, P] only of those that a layer sees."""
         assert self.backbone is not None
@@ -335,7 +349,7 @@ class TimeLLM(nn.Module):
             lambda: backbone.prefix(torch.tensor([prompter.fixed_ids], device=device)),
             prompter.fixed_ids,
         )
-        rows = [row[same:] for row in self._rows(series)]
+        rows = [row[same:] for row in self._rows(series, facts)]
         width = max(map(len, rows))
         whole = fixed
         if width:
@@ -346,12 +360,12 @@ class TimeLLM(nn.Module):
             whole = fixed.before(backbone.prefix(ids.to(device), seen, fixed, layers))
         return whole if told is None else whole.chosen(told)
 
-    def _plain(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None) -> Tensor:
+    def _plain(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None, facts: Tensor | None) -> Tensor:
         """Prompt and tokens in one pass: [M, T], [M, L, D] → [M, P+L, D]."""
         assert self.backbone is not None
         mask, fixed = None, 0
         if prompt_ids is None:
-            rows = self._rows(series)
+            rows = self._rows(series, facts)
             prompt_ids, mask = _padded(rows, self.padding, self.padding_side)
             prompt_ids, mask = prompt_ids.to(series.device), mask.to(series.device)
             fixed = len(self._need_prompter().fixed_ids)
@@ -367,13 +381,15 @@ class TimeLLM(nn.Module):
         found: Tensor = self.backbone(torch.cat([told, tokens.to(told.dtype)], dim=1), seen, blocks)
         return found
 
-    def _rows(self, series: Tensor) -> list[list[int]]:
-        """The token ids of the windows' prompts.
+    def _rows(self, series: Tensor, facts: Tensor | None) -> list[list[int]]:
+        """The token ids of the windows' prompts: made from the series, or known already as facts [M, F].
 
         Raises:
             SettingsError: a prompt does not begin with the ids that all are meant to begin with.
         """
         prompter = self._need_prompter()
+        if facts is not None:
+            return unpacked(facts, prompter.fixed_ids)
         rows = [p.ids for p in prompter.prompts(series.detach().float().cpu().numpy())]
         same = len(prompter.fixed_ids)
         if any(tuple(row[:same]) != prompter.fixed_ids for row in rows):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# The feature settings that a prompt follows from.
+PROMPT_FEATURES = ("wavelet", "mode", "levels", "burst_threshold", "lags")
+
 
 @dataclass(frozen=True)
 class PromptSettings:

@@ -28,12 +28,25 @@ class Batch(NamedTuple):
         y: [B, H, N] float32, train-standardized targets; a filled value where `mask` is False.
         mask: [B, H, N] bool, True where the target was observed and is scored.
         origin: [B] int64, row of the first target.
+        facts: [B, N, F] int32 on the CPU, the token ids of what a prompt tells about each window, -1 behind the last;
+            None: a model makes them from `x`.
     """
 
     x: Tensor
     y: Tensor
     mask: Tensor
     origin: Tensor
+    facts: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device; token ids stay where they are looked up."""
+        x, y, mask, origin, facts = self
+        return Batch(x.to(device), y.to(device), mask.to(device), origin.to(device), facts)
+
+    def at(self, rows: Tensor) -> Batch:
+        """Some of its windows, [B'] int64, in that order."""
+        x, y, mask, origin, facts = self
+        return Batch(x[rows], y[rows], mask[rows], origin[rows], None if facts is None else facts[rows.cpu()])
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +58,14 @@ class WindowData:
         observed: [n, N] bool, False where the value was missing and has been filled.
         window: T.
         horizon: H.
+        facts: [n - T + 1, N, F] int32, token ids of the prompt of each window (by its first row), see `Batch`.
     """
 
     values: Tensor
     observed: Tensor
     window: int
     horizon: int
+    facts: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != torch.float32:
@@ -73,6 +88,12 @@ class WindowData:
             raise DataError(
                 f"the series has {len(self.values)} rows, one window needs {self.window}",
                 "add rows, or set a shorter `window` in the benchmark's YAML",
+            )
+        shape = (len(self.values) - self.window + 1, self.n_channels)
+        if self.facts is not None and (self.facts.shape[:2] != shape or self.facts.dtype != torch.int32):
+            raise DataError(
+                f"the token ids are of {tuple(self.facts.shape[:2])} windows and channels, the series has {shape}",
+                "materialize prompts again",
             )
 
     @classmethod
@@ -145,7 +166,8 @@ class WindowData:
             )
         past = rows[:, None] + torch.arange(-self.window, 0, device=rows.device)
         future = rows[:, None] + torch.arange(self.horizon, device=rows.device)
-        return Batch(x=self.values[past], y=self.values[future], mask=self.observed[future], origin=rows)
+        facts = None if self.facts is None else self.facts[(rows - self.window).cpu()]
+        return Batch(self.values[past], self.values[future], self.observed[future], rows, facts)
 
     def future_batch(self, origin: int | None = None) -> Batch:
         """The one window that ends just before `origin`, with nothing known of its targets.
@@ -173,4 +195,5 @@ class WindowData:
             y=self.values.new_zeros(shape),
             mask=self.observed.new_zeros(shape),
             origin=torch.tensor([row], dtype=torch.int64, device=self.values.device),
+            facts=None if self.facts is None else self.facts[row - self.window][None],
         )
