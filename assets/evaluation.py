@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from assets.lineage import column_lineage
-from assets.partitions import MODELS
+from assets.partitions import BENCHMARK_TO_MODEL, MODELS
 from assets.producing import Made, Work, check_specs, produce
 from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
@@ -30,7 +30,7 @@ JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
 
 @dg.asset(
     partitions_def=MODELS,
-    deps=["model"],
+    deps=["model", dg.AssetDep("prompts", partition_mapping=BENCHMARK_TO_MODEL)],
     group_name="results",
     kinds={"json", "parquet"},
     description=(
@@ -130,7 +130,10 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), make_model)
     # In float32 on the device that trains; sums are in float64 (the judge).
     loaded.model.to(place_of(ground.settings.train_of(benchmark, stage)).device)
-    windows, arrays = told_windows(work.project, ground, get_stage(stage))[0], ground.arrays
+    windows, told = told_windows(work.project, ground, get_stage(stage), loaded.model)
+    if told:
+        work.context.log.info(f"{benchmark} {stage} seed {seed}: token ids of prompts: {told}")
+    arrays = ground.arrays
     test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
     judge = Judge(
         arrays.channels,

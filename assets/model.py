@@ -151,7 +151,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     steps = best = 0
     if stage.trained:
         _guard(work, module, ground, settings, where)
-        windows, told = told_windows(work.project, ground, stage)
+        windows, told = told_windows(work.project, ground, stage, module)
         notes += [f"seed {seed}: token ids of prompts: {told}"] if told else []
         began, resume = time.monotonic(), finished.parent / "run"
         with work.check("loss_finite"):

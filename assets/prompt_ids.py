@@ -34,14 +34,12 @@ def _prompts(work: Work) -> Made:
 
     from assets.storage import to_json, write_text
     from assets.tables import PROMPTS, read_parquet, write_parquet
-    from assets.told import prompter_of, settings_of
     from assets.training import Ground
     from data_contracts.contracts import validate
-    from wavecore.model import backbone as language
     from wavecore.prompt.stored import size_mb
 
-    ground, stage = Ground.load(work.project, work.key), get_stage(SHARED)
-    made, setup = prompter_of(ground, stage)
+    ground = Ground.load(work.project, work.key)
+    made, setup, vocabulary = _prompter(ground)
     data, channels = ground.windows, ground.arrays.channels
     count = len(data) - data.window + 1
     size = size_mb(made, count, len(channels))
@@ -77,10 +75,25 @@ def _prompts(work: Work) -> Made:
             "steps": len(data),
             "shortest": len(made.fixed_ids),
             "longest": made.longest,
-            "last_id": language.find(settings_of(ground, stage).backbone, fetch=False).vocabulary - 1,
+            "last_id": vocabulary - 1,
         }
         contract = work.require(validate("prompts", frame, given))
     return Made(metadata=metadata, contracts=[contract])
+
+
+def _prompter(ground: Any) -> tuple[Any, str, int]:
+    """What makes the prompts of SHARED, the hash of all they follow from beside the series, and V."""
+    from wavecore.model import backbone as language
+    from wavecore.model.build import model_settings, prompter
+    from wavecore.model.settings import TimeLLMSettings
+    from wavecore.prompt.stored import setup_of
+
+    settings = model_settings(get_stage(SHARED), ground.settings, ground.benchmark.name)
+    assert isinstance(settings, TimeLLMSettings)
+    source = language.find(settings.backbone)
+    made = prompter(ground.geometry, settings)
+    assert made is not None
+    return made, setup_of(made, language.identity(source)), source.vocabulary
 
 
 def told_rows(made: Any, values: Any, channels: tuple[str, ...], benchmark: str) -> Iterator[dict[str, Any]]:

@@ -72,8 +72,8 @@ def _texts(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if pa.types.is_string(field.type)]
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
-    """Read one table whole.
+def read_parquet(path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+    """Read one table, whole or some columns of it.
 
     Raises:
         StorageError: it is missing, truncated or no Parquet.
@@ -81,7 +81,7 @@ def read_parquet(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise StorageError(f"{path}: not there", "materialize the asset that writes it, or `dvc pull`")
     try:
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, columns=columns)
     except (pl.exceptions.PolarsError, OSError) as error:
         first = str(error).splitlines()[0]
         raise StorageError(

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from assets.project import Project
 from assets.storage import write_text
-from pipelines.steps import KINDS, Step, step_of, steps_of
+from pipelines.steps import ASSETS, KINDS, Step, step_of, steps_of
 from wavecore.errors import BusyError, StorageError, WavecoreError
 
 _HEADER = """\
@@ -171,7 +171,8 @@ def _write_files(project: Project, also: Iterable[Step]) -> bool:
     ever_run = [s for s in known_steps(project) if s.name in locked]
     # A model stands there with all that makes what it reads, also with what it has come to read since it was run.
     pairs = [s.key.split("|") for s in ever_run if s.asset == "model"]
-    before = [s for benchmark, stage in pairs for s in steps_of(project, (benchmark,), (stage,))]
+    whole = [s for benchmark, stage in pairs for s in steps_of(project, (benchmark,), (stage,))]
+    before = [s for s in whole if ASSETS.index(s.asset) < ASSETS.index("model")]
     # Deduplicated by name: an item whose override key came or went replaces its older self.
     demand = {s.name: s for s in (*ever_run, *before, *also) if s.name not in names}
     wanted = {ROOT: default, ON_DEMAND: list(demand.values())}

@@ -144,6 +144,9 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/series",
             "wavecore/wavelet",
             "wavecore/prompt",
+            "wavecore/model/build.py",
+            "wavecore/model/backbone.py",
+            "wavecore/model/settings.py",
             "wavecore/stages.py",
             f"{_SUITES}/prompts.json",
         ),
@@ -320,7 +323,7 @@ def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str
         # A stage without weights follows from no training setting, one without chance from no seed.
         ("train", "train" if chosen.trained else nothing),
         ("seeds", "pipeline.seeds" if chosen.seeded else nothing),
-        # A stage that tells nothing, or something else, reads no ids from the table.
+        # A stage that tells nothing, or something else, reads no ids from the table; what it has anyway stands in.
         ("prompts", (_PROMPTS if shares(chosen) else _SPLITS).replace("${item.benchmark}", benchmark.name)),
     )
 

@@ -6,9 +6,11 @@ import json
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 from conftest import CHECKOUT, files_below, make_project
 from inside import copied, edit, entered, fine, refused, up_to_date
+from torch import nn
 
 from assets.evaluation import WINDOW_MEAN, metric
 from assets.told import told_windows
@@ -177,16 +179,12 @@ def test_what_models_are_told_is_a_table(project: Path) -> None:
 def test_a_model_is_the_same_whether_ids_come_from_the_table_or_not(project: Path, tmp_path: Path) -> None:
     mine = copied(project, tmp_path / "mine")
     edit(mine / "params.yaml", "prompt_budget_mb: 256", "prompt_budget_mb: 0")
-    for stage in ("base", "budget"):
-        shutil.rmtree(mine / "store/models/tiny" / stage)
-    said = fine(mine, "run", "-b", "tiny", "-s", "base,budget")
-    assert {"prompts tiny", "model tiny|base", "model tiny|budget"} <= set(said.steps)
+    shutil.rmtree(mine / "store/models/tiny/budget")
+    said = fine(mine, "run", "-b", "tiny", "-s", "budget")
+    assert {"prompts tiny", "model tiny|budget"} <= set(said.steps)
     assert not (mine / "store/prompt_ids/tiny/prompts.parquet").exists()
-    for stage in ("base", "budget"):
-        files = files_below(mine / "store/models/tiny" / stage)
-        assert {Path(p).name: data for p, data in files.items()} == {
-            Path(p).name: data for p, data in files_below(project / "store/models/tiny" / stage).items()
-        }
+    found, before = (files_below(root / "store/models/tiny/budget") for root in (mine, project))
+    assert {Path(p).name: data for p, data in found.items()} == {Path(p).name: data for p, data in before.items()}
 
 
 def test_a_table_that_is_not_there_or_of_other_data_is_named(project: Path, tmp_path: Path) -> None:
@@ -194,18 +192,36 @@ def test_a_table_that_is_not_there_or_of_other_data_is_named(project: Path, tmp_
     about = mine / "store/prompt_ids/tiny/prompts.json"
     whole = about.read_text()
     about.write_text(whole.replace(json.loads(whole)["data"], 64 * "0"))
+    models = {s: load_model(project / f"store/models/tiny/{s}/seed=0", make_model) for s in STAGES}
     with entered(mine) as entered_project:
         ground = Ground.load(entered_project, "tiny")
+
+        def told(stage: str, module: nn.Module | None = None) -> tuple[bool, str | None]:
+            found = told_windows(entered_project, ground, stages.get(stage), module or models[stage].model)
+            return found[0].facts is not None, found[1]
+
         with pytest.raises(StorageError, match=r"(?s)of another series or of other splits.*materialize prompts tiny"):
-            told_windows(entered_project, ground, stages.get("base"))
+            told("base")
         # A stage that is told something else, or nothing, does not look there.
-        for stage, said in (("prompt", "prompt tells otherwise than base"), ("no_llm", None), ("dlinear", None)):
-            windows, where = told_windows(entered_project, ground, stages.get(stage))
-            assert windows.facts is None
-            assert where == said or (said is not None and where is not None and said in where)
+        assert told("prompt") == (False, "made when a window is read: prompt tells otherwise than base")
+        assert told("no_llm") == told("dlinear") == (False, None)
+        about.write_text(whole)
+        assert told("base") == told("budget") == (True, f"of the asset prompts, {773 * 2} rows")
+        # A model that was trained before params.yaml came to tell something else goes on being told what it was.
+        older = make_model(models["base"].config | {"description": "Another text."})
+        assert told("base", older) == (
+            False,
+            "made when a window is read: this model is told otherwise than the asset prompts has it",
+        )
+        # A table of older code or of another tokenizer.
+        table = about.with_name("prompts.parquet")
+        rows = pl.read_parquet(table)
+        rows.with_columns(ids=rows["ids"].list.reverse()).write_parquet(table)
+        with pytest.raises(StorageError, match=r"(?s)this code and this tokenizer do not make.*prompts tiny"):
+            told("base")
         about.unlink()
         with pytest.raises(StorageError, match=r"(?s)prompts\.json: not there.*materialize prompts tiny"):
-            told_windows(entered_project, ground, stages.get("base"))
+            told("base")
     message = refused(mine, "materialize", "model", "tiny|base")
     assert "wavecore materialize prompts 'tiny'" in message
 

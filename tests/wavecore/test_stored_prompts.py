@@ -75,8 +75,13 @@ def test_forecasts_are_the_same_and_follow_from_the_ids(computation: str, folder
 def test_the_same_with_as_many_tokens_as_each_window_needs(folders: dict[str, Path]) -> None:
     model, data = budgeted(folders["bert"], "budget.per_window"), window_data()
     assert model.prompter is not None
+    assert model.budget is not None
     known = told(model.prompter, data)
     origins = np.arange(64, 300, 9)
+    x = data.batch(origins).x
+    model.budget.tokens.fill_(4)
+    model.budget.threshold.fill_(float(model.evidence(x, 4)[:, 2].median()))
+    assert len(model.needed(x).unique()) > 1, "series of several sizes are read apart"
     np.testing.assert_array_equal(predict(model, data.batch(origins)), predict(model, known.batch(origins)))
 
 

@@ -60,7 +60,8 @@ def tell(prompter: Prompter, values: Tensor) -> Iterator[Told]:
     windows = values.unfold(0, length, 1).transpose(1, 2)
     same, step = len(prompter.fixed_ids), max(1, CHUNK // channels)
     for start in range(0, len(windows), step):
-        some = windows[start : start + step]
+        # As a batch lies in memory: a view could be summed in another order, and a rounded number be another.
+        some = windows[start : start + step].contiguous()
         series, _, _ = single_series(some)
         prompts = prompter.prompts(series.numpy())
         yield Told(
@@ -85,7 +86,7 @@ def packed(ids: np.ndarray, lengths: np.ndarray, channels: int) -> Tensor:
     """
     found = torch.full((len(lengths), int(lengths.max(initial=0))), -1, dtype=torch.int32)
     place = torch.arange(found.shape[1]) < torch.from_numpy(lengths.astype(np.int64))[:, None]
-    found[place] = torch.from_numpy(ids.astype(np.int32))
+    found[place] = torch.from_numpy(np.array(ids, dtype=np.int32))
     return found.view(len(lengths) // channels, channels, found.shape[1])
 
 
