@@ -137,6 +137,11 @@ def batch_of(windows: int, geometry: Geometry = GEOMETRY, seed: int = 0) -> Batc
     return Batch(x, y, torch.ones_like(y, dtype=torch.bool), torch.arange(windows) + geometry.window)
 
 
+def at(batch: Batch, *windows: int) -> Batch:
+    """Some windows of a batch, in that order."""
+    return Batch(*(None if part is None else part[list(windows)] for part in batch))  # type: ignore[arg-type]
+
+
 def window_data() -> WindowData:
     random = np.random.default_rng(0)
     values = torch.tensor(np.sin(np.arange(400)[:, None] / 4) + 0.1 * random.normal(size=(400, 3)), dtype=torch.float32)

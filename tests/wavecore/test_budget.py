@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from language import FAMILIES, batch_of, budgeted, made
+from language import FAMILIES, at, batch_of, budgeted, made
 
 from wavecore.errors import SettingsError
 from wavecore.learn.forecast import predict
@@ -164,7 +164,7 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
         assert len(model.needed(batch.x).unique()) > 1, "windows of one need would prove nothing"
     whole = predict(model, batch)
     for i in range(6):
-        alone = predict(model, batch.at(torch.tensor([i])))
+        alone = predict(model, at(batch, i))
         np.testing.assert_allclose(alone[0], whole[i], atol=3e-6)
 
 

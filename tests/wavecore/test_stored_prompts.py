@@ -104,11 +104,6 @@ def test_a_batch_carries_its_ids_wherever_it_goes(folders: dict[str, Path]) -> N
     assert batch.facts is not None
     assert known.facts is not None
     assert torch.equal(batch.facts, known.facts[[36, 0, 136]])
-    turned = batch.at(torch.tensor([2, 0]))
-    assert turned.facts is not None
-    assert torch.equal(turned.facts, batch.facts[[2, 0]])
-    assert turned.origin.tolist() == [200, 100]
-    assert torch.equal(turned.x, batch.x[[2, 0]])
     assert batch.to("cpu").facts is batch.facts
     assert batch_of(2).to("cpu").facts is None
 

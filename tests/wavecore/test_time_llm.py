@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from language import FAMILIES, GEOMETRY, batch_of, config_of, made, window_data
+from language import FAMILIES, GEOMETRY, at, batch_of, config_of, made, window_data
 
 from wavecore import parity
 from wavecore.config import TrainSettings
@@ -245,9 +245,9 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
         assert len(lengths) > 1, "prompts of one length would prove nothing"
     whole = predict(model, batch)
     for i in range(6):
-        alone = predict(model, batch.at(torch.tensor([i])))
+        alone = predict(model, at(batch, i))
         np.testing.assert_allclose(alone[0], whole[i], atol=2e-6)
-    turned = predict(model, batch.at(torch.arange(len(batch.x)).flip(0)))
+    turned = predict(model, at(batch, *reversed(range(len(batch.x)))))
     np.testing.assert_allclose(turned[::-1], whole, atol=2e-6)
 
 
@@ -255,7 +255,7 @@ def test_the_reference_does_depend_on_its_batch(folders: dict[str, Path]) -> Non
     """Its padding is attended to: the reason for the correction, kept as the reference has it."""
     model, batch = made("base.unmasked", folders["bert"]), batch_of(6)
     whole = predict(model, batch)
-    alone = np.concatenate([predict(model, batch.at(torch.tensor([i]))) for i in range(6)])
+    alone = np.concatenate([predict(model, at(batch, i)) for i in range(6)])
     assert np.abs(whole - alone).max() > 1e-4
 
 

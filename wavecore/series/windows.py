@@ -43,11 +43,6 @@ class Batch(NamedTuple):
         x, y, mask, origin, facts = self
         return Batch(x.to(device), y.to(device), mask.to(device), origin.to(device), facts)
 
-    def at(self, rows: Tensor) -> Batch:
-        """Some of its windows, [B'] int64, in that order."""
-        x, y, mask, origin, facts = self
-        return Batch(x[rows], y[rows], mask[rows], origin[rows], None if facts is None else facts[rows.cpu()])
-
 
 @dataclass(frozen=True, eq=False)
 class WindowData:
