@@ -9,6 +9,8 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := 1
 unexport DAGSTER_HOME
+# A process of tests per processor, each file in one of them; more than one thread in each would wait for the other's.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: help demo test test-slow bench ui lint clean
 
@@ -30,7 +32,7 @@ demo: .venv/ready ## from nothing to the report on the generated benchmark `demo
 	$(BIN)/wavecore demo
 
 test: .venv/ready lint ## the fast tests, style, types and import contracts
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -39,7 +41,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 test-slow: .venv/ready ## the browser, the kills and, where WAVECORE_DATA is set, the published data
-	$(BIN)/python -m pytest -m 'slow or browser$(if $(WAVECORE_DATA), or data)'
+	$(TESTS) -m 'slow or browser$(if $(WAVECORE_DATA), or data)'
 
 # The peer brings ray and Lightning, which nobody else here needs: installed on demand, below the same constraints.
 .venv/bench: .venv/ready
