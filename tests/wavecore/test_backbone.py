@@ -184,7 +184,7 @@ def test_a_tokenizer_without_a_pad_token(folders: dict[str, Path], tmp_path: Pat
     with pytest.raises(SettingsError, match="neither a pad nor an end token"):
         made("base.unmasked", bare)
     ended = save(tmp_path / "ended", "gpt2", pad=False, positions=1024)
-    assert made("base.unmasked", ended).padding == 2
+    assert made("base.unmasked", ended).reader.padding == 2
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -48,9 +48,9 @@ def test_the_stage_reference_reads_padding_as_the_published_model_does(folders: 
     told = model.prompts(batch.x)
     width = max(len(p.ids) for p in told)
     assert len({len(p.ids) for p in told}) > 1
-    assert model.padding_side == "right"
+    assert model.reader.padding_side == "right"
     for side in ("right", "left"):
-        model.padding_side = side
+        model.reader.padding_side = side
         fill = [[2] * (width - len(p.ids)) for p in told]
         pairs = zip(fill, told, strict=True)
         padded = [[*f, *p.ids] if side == "left" else [*p.ids, *f] for f, p in pairs]

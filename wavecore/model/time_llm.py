@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from wavecore.errors import DataError, SettingsError
-from wavecore.model.attention import Prefix, Reading
+from wavecore.model.attention import Reading
 from wavecore.model.budget import Groups, Reduced, TokenBudget, falling, group
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
@@ -33,10 +33,10 @@ from wavecore.model.layers import (
     patch_count,
     patches,
 )
+from wavecore.model.prompts import Known, PromptReader
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.spectrum import spectra
-from wavecore.prompt.stored import unpacked
-from wavecore.prompt.tokens import Prompt, Prompter, padding_id
+from wavecore.prompt.tokens import Prompt, Prompter
 from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
 
@@ -108,14 +108,7 @@ class TimeLLM(nn.Module):
         self.settings = settings
         self.patch = patch
         self.patches = patch_count(window, *patch)
-        self.padding, self.padding_side = 0, "right"
-        if prompter is not None and backbone is not None:
-            _check_positions(prompter.longest, self.patches, backbone.positions, settings)
-            if not settings.attention_mask:
-                # Padding that is seen matters, so it is as the published code has it: the tokenizer's own side.
-                self.padding = padding_id(prompter.tokenizer, settings.backbone)
-                self.padding_side = prompter.tokenizer.padding_side
-            prompter.check_ids(vocabulary, self.padding)
+        self.reader = None if backbone is None else PromptReader(backbone, prompter, settings, self.patches)
         self.patch_embedding = PatchEmbedding(patch[0], settings.d_model, settings.dropout)
         self.mapping: Mapping | WordPrototypes
         if settings.prototype_source == "mapping":
@@ -151,7 +144,6 @@ class TimeLLM(nn.Module):
         # Hash of the language model's config and tokenizer, where it comes from a folder; goes into the manifest.
         self.identity: str | None = None
         self._keys_values: Kept[tuple[Tensor, Tensor]] = Kept()
-        self._fixed: Kept[Prefix] = Kept()
 
     @property
     def words(self) -> Tensor:
@@ -184,8 +176,8 @@ class TimeLLM(nn.Module):
     def train(self, mode: bool = True) -> TimeLLM:
         """Also drops the kept keys and values of the prototypes; `eval()` those of the prompt too."""
         self._keys_values.drop()
-        if not mode:
-            self._fixed.drop()
+        if not mode and self.reader is not None:
+            self.reader.drop()
         return super().train(mode)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -195,10 +187,10 @@ class TimeLLM(nn.Module):
             DataError: a value of a window is not finite.
         """
         if self.budget is not None and self.settings.budget.per_window and not self.training:
-            return self._by_need(batch.x, batch.facts)
+            return self._by_need(batch.x, _known(batch.facts))
         return self.trace(batch.x, facts=batch.facts).forecast
 
-    def _by_need(self, x: Tensor, facts: Tensor | None) -> Tensor:
+    def _by_need(self, x: Tensor, known: Known) -> Tensor:
         """Forecasts where each series is read with as many tokens as it needs: those of a size together."""
         assert self.budget is not None
         series, mean, std = self.normalized(x)
@@ -206,8 +198,7 @@ class TimeLLM(nn.Module):
         ahead = series.new_empty((len(series), self.head.linear.out_features))
         for size in need.unique().tolist():
             rows = (need == size).nonzero()[:, 0]
-            some = None if facts is None else facts.flatten(end_dim=1)[rows.cpu()]
-            ahead[rows] = self._trace(series[rows], None, Use(size, told), some).forecast
+            ahead[rows] = self._trace(series[rows], known.of(rows), Use(size, told)).forecast
         return instance_denormalize(ahead.view(x.shape[0], x.shape[2], -1).transpose(1, 2), mean, std, axis=1)
 
     def needed(self, x: Tensor) -> Tensor:
@@ -230,11 +221,11 @@ class TimeLLM(nn.Module):
         Raises:
             SettingsError: the prompt is not computed apart from the patches (`computation: plain`), or there is none.
         """
-        if self.backbone is None or self.settings.computation == "plain":
+        if self.backbone is None or self.reader is None or self.settings.computation == "plain":
             raise SettingsError("influence: needs a language model and `computation: cached`", "choose another stage")
         series, _, _ = self.normalized(x)
         tokens = self.reprogramming(self.patch_embedding(patches(series, *self.patch)), *self.keys_values())
-        prefix = self.prefix(series)
+        prefix = self.reader.prefix(series)
         reading = Reading(prefix, weights=[])
         positions = prefix.length[:, None] + torch.arange(self.patches, device=x.device)
         self.backbone.read(tokens, positions.expand(len(tokens), -1), reading)
@@ -261,10 +252,10 @@ class TimeLLM(nn.Module):
 
     def prompts(self, x: Tensor) -> list[Prompt]:
         """The prompts of the windows x [B, T, N], window first, then channel; none without a language model."""
-        if self.prompter is None:
+        if self.reader is None or self.prompter is None:
             return []
         series, _, _ = self.normalized(x)
-        return self.prompter.prompts(series.detach().float().cpu().numpy())
+        return self.reader.prompts(series)
 
     def trace(
         self, x: Tensor, prompt_ids: Tensor | None = None, use: Use | None = None, facts: Tensor | None = None
@@ -279,19 +270,19 @@ class TimeLLM(nn.Module):
                 (see `Batch`).
         """
         series, mean, std = self.normalized(x)
-        trace = self._trace(series, prompt_ids, use or self.use(), None if facts is None else facts.flatten(end_dim=1))
+        trace = self._trace(series, _known(facts, prompt_ids), use or self.use())
         ahead = trace.forecast.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
         return trace._replace(forecast=instance_denormalize(ahead, mean, std, axis=1))
 
-    def _trace(self, series: Tensor, prompt_ids: Tensor | None, use: Use, facts: Tensor | None) -> Trace:
-        """As `trace`, of normalized series [M, T] and facts [M, F]; the forecast [M, H] is normalized too."""
+    def _trace(self, series: Tensor, known: Known, use: Use) -> Trace:
+        """As `trace`, of normalized series [M, T]; the forecast [M, H] is normalized too."""
         cut = patches(series, *self.patch)
         embedded = self.patch_embedding(cut)
         reduced = Reduced(embedded, None, None)
         if self.budget is not None:
             reduced = self.budget.reduce(cut, embedded, use.tokens)
         reprogrammed = self.reprogramming(reduced.embedded, *self.keys_values())
-        hidden = self._read(series, reprogrammed, reduced, prompt_ids, use, facts)
+        hidden = self._read(series, reprogrammed, reduced, known, use)
         with torch.autocast(series.device.type, enabled=False):
             read = hidden[:, -reprogrammed.shape[1] :, : self.head.features].float()
             ahead = self.head(read if self.budget is None else self.budget.restore(read, reduced))
@@ -316,93 +307,17 @@ class TimeLLM(nn.Module):
         fixed = len(self.prompter.fixed_ids) if self.prompter is not None else 0
         return falling(torch.rand(self.budget.told.shape), fixed, facts, depth)
 
-    def _read(
-        self,
-        series: Tensor,
-        tokens: Tensor,
-        reduced: Reduced,
-        prompt_ids: Tensor | None,
-        use: Use,
-        facts: Tensor | None,
-    ) -> Tensor:
+    def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, known: Known, use: Use) -> Tensor:
         """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
-        if self.backbone is None:
+        if self.backbone is None or self.reader is None:
             return tokens
-        if prompt_ids is not None and prompt_ids.shape[1] + self.patches > self.backbone.positions:
-            _check_positions(prompt_ids.shape[1], self.patches, self.backbone.positions, self.settings)
         if self.settings.computation == "plain":
-            return self._plain(series, tokens, prompt_ids, facts)
-        prefix = self.prefix(series, use.told, facts) if prompt_ids is None else self.backbone.prefix(prompt_ids)
+            return self.reader.plain(series, tokens, known)
+        prefix = self.reader.prefix(series, known, use.told)
         at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
         positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
         groups = reduced.groups if self.settings.budget.counted else None
         return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members if groups else None))
-
-    def prefix(self, series: Tensor, told: Tensor | None = None, facts: Tensor | None = None) -> Prefix:
-        """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts
-        about each window behind them; with `told` [layers, P] only of those that a layer sees."""
-        assert self.backbone is not None
-        backbone, prompter = self.backbone, self._need_prompter()
-        device, same = series.device, len(prompter.fixed_ids)
-        fixed = self._fixed.get(
-            backbone.parameters(),
-            lambda: backbone.prefix(torch.tensor([prompter.fixed_ids], device=device)),
-            prompter.fixed_ids,
-        )
-        rows = [row[same:] for row in self._rows(series, facts)]
-        width = max(map(len, rows))
-        whole = fixed
-        if width:
-            # Facts that no deeper layer sees need not be computed there.
-            layers = None if told is None else max(1, int(told[:, same : same + width].any(dim=1).sum()))
-            ids, mask = _padded(rows, 0, "right")
-            seen = mask.to(device) if not mask.all() else None
-            whole = fixed.before(backbone.prefix(ids.to(device), seen, fixed, layers))
-        return whole if told is None else whole.chosen(told)
-
-    def _plain(self, series: Tensor, tokens: Tensor, prompt_ids: Tensor | None, facts: Tensor | None) -> Tensor:
-        """Prompt and tokens in one pass: [M, T], [M, L, D] → [M, P+L, D]."""
-        assert self.backbone is not None
-        mask, fixed = None, 0
-        if prompt_ids is None:
-            rows = self._rows(series, facts)
-            prompt_ids, mask = _padded(rows, self.padding, self.padding_side)
-            prompt_ids, mask = prompt_ids.to(series.device), mask.to(series.device)
-            fixed = len(self._need_prompter().fixed_ids)
-        told = self.backbone.embedded(prompt_ids)
-        if not self.settings.attention_mask or mask is None or mask.all():
-            seen = None
-        else:
-            seen = torch.cat([mask, mask.new_ones(len(mask), self.patches)], dim=1)
-        blocks = None
-        if self.settings.prompt_attention == "prefix":
-            sizes = torch.tensor([fixed, told.shape[1] - fixed, tokens.shape[1]])
-            blocks = torch.arange(3).repeat_interleave(sizes).to(series.device)
-        found: Tensor = self.backbone(torch.cat([told, tokens.to(told.dtype)], dim=1), seen, blocks)
-        return found
-
-    def _rows(self, series: Tensor, facts: Tensor | None) -> list[list[int]]:
-        """The token ids of the windows' prompts: made from the series, or known already as facts [M, F].
-
-        Raises:
-            SettingsError: a prompt does not begin with the ids that all are meant to begin with.
-        """
-        prompter = self._need_prompter()
-        if facts is not None:
-            return unpacked(facts, prompter.fixed_ids)
-        rows = [p.ids for p in prompter.prompts(series.detach().float().cpu().numpy())]
-        same = len(prompter.fixed_ids)
-        if any(tuple(row[:same]) != prompter.fixed_ids for row in rows):
-            raise SettingsError(
-                f"backbone: the tokenizer of {self.settings.backbone} joins the end of the task with what follows it",
-                "end the dataset's `prompt` with a full stop, or set `computation: plain` and `prompt_attention: full`",
-            )
-        return rows
-
-    def _need_prompter(self) -> Prompter:
-        if self.prompter is None:
-            raise SettingsError("the model was built without a tokenizer", "give it the prompts' token ids")
-        return self.prompter
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """The trainable parts; prototypes that are weights of their own have a speed of their own."""
@@ -437,24 +352,6 @@ class TimeLLM(nn.Module):
         return (*found, part("head", self.head))
 
 
-def _padded(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:
-    """Token ids of different lengths as [M, P], and [M, P] bool, True where they are no padding."""
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), padding)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        at = ids.shape[1] - len(row) if side == "left" else 0
-        ids[i, at : at + len(row)] = torch.tensor(row)
-        mask[i, at : at + len(row)] = True
-    return ids, mask
-
-
-def _check_positions(prompt: int, tokens: int, positions: int, settings: TimeLLMSettings) -> None:
-    if prompt + tokens > positions:
-        raise SettingsError(
-            f"prompt: up to {prompt} prompt tokens and {tokens} patches are more than the {positions} positions of "
-            f"{settings.backbone}",
-            f"set prompt.tokens to {positions - tokens} or less, shorten the window, or take a longer patch.stride"
-            if positions > tokens
-            else "shorten the window, or take a longer patch.stride",
-        )
+def _known(facts: Tensor | None, ids: Tensor | None = None) -> Known:
+    """What a batch knows of its prompts: facts [B, N, F], window first, then channel."""
+    return Known(ids, None if facts is None else facts.flatten(end_dim=1))
