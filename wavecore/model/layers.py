@@ -119,7 +119,8 @@ class Reprogramming(nn.Module):
         head_width: E, which is d_ff.
         heads: h.
         words: D.
-        dropout: share of attention weights, or of prototypes, dropped in training.
+        dropout: share of attention weights dropped in training, each for itself, or of prototypes, that many in each
+            step.
         dropout_on: `weights` or `prototypes`.
         query_std: deviation of the query weights at the start; 0: torch's own.
         token_scale: root mean square of a feature of a token at the start, held by a LayerNorm; 0: no LayerNorm.
@@ -174,10 +175,11 @@ class Reprogramming(nn.Module):
             mixed = torch.einsum("mhls,she->mlhe", weights, values)
         else:
             if dropping:
-                # The same prototypes for all patches of a step, so that the rest is a smaller product of the same kind.
-                stay = torch.rand(len(keys), device=keys.device) >= self.dropout.p
-                stay[0] |= ~stay.any()
-                keys, values = keys[stay], values[stay]
+                # The same prototypes for all patches of a step, so that the rest is a smaller product of the same kind;
+                # as many in each step, since memory for a product of another size every time is never given back.
+                dropped = min(round(self.dropout.p * len(keys)), len(keys) - 1)
+                stay = torch.randperm(len(keys), device=keys.device)[dropped:].sort().values
+                keys, values = keys.index_select(0, stay), values.index_select(0, stay)
             # Prototypes are the same for every series: all patches of the batch are the queries of one product.
             query = self.queries(embedded).flatten(end_dim=1).transpose(0, 1).unsqueeze(0)
             mixed = dot_product(query, keys.transpose(0, 1).unsqueeze(0), values.transpose(0, 1).unsqueeze(0))
