@@ -9,8 +9,9 @@ export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := 1
 unexport DAGSTER_HOME
-# A process of tests per processor, each file in one of them; more than one thread in each would wait for the other's.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# Two test processes where there are two processors (some tests hold a time, so no more), whole files to each, one thread
+# each: more would wait for one another.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist loadfile
 
 .PHONY: help demo test test-slow bench ui lint clean
 

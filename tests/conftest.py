@@ -82,7 +82,7 @@ def files_below(*folders: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One project per test session in which the default matrix on `tiny` has run. Read it; copy it to change it."""
+    """One project per process of tests in which the default matrix on `tiny` has run. Read it; copy it to change it."""
     root = make_project(tmp_path_factory.mktemp("finished") / "project")
     wavecore(root, "run")
     return root

@@ -68,8 +68,8 @@ def test_after_a_run_dvc_has_nothing_to_do(finished_project: Path, mine: Path) -
     before = artifacts(mine)
     began = time.monotonic()
     said = dvc(mine, "repro")
-    # Under 3 s on an idle machine; here others may be at work.
-    assert time.monotonic() - began < 9
+    # Under 3 s on an idle machine; here others are at work.
+    assert time.monotonic() - began < 20
     assert stages_run(said) == set()
     assert artifacts(mine) == before
     assert git(mine, "status", "--porcelain") == ""

@@ -81,7 +81,7 @@ def backward(
 ) -> Iterator[Row]:
     """What a forward pass of training keeps for its backward pass, a row per side: counted, not timed.
 
-    Mean and most over `steps` steps, since a budget and dropped prototypes differ from step to step.
+    Mean and most over `steps` steps, since a budget differs from step to step.
     """
     with backbone_of(backbone) as name:
         shape, data = geometry(window), batch(series, window)

@@ -119,8 +119,8 @@ class Reprogramming(nn.Module):
         head_width: E, which is d_ff.
         heads: h.
         words: D.
-        dropout: share of attention weights dropped in training, each for itself, or of prototypes, that many in each
-            step.
+        dropout: share of attention weights dropped in training, each for itself; or of prototypes, the same number in
+            every step (rounded: none of 5 prototypes at 0.1).
         dropout_on: `weights` or `prototypes`.
         query_std: deviation of the query weights at the start; 0: torch's own.
         token_scale: root mean square of a feature of a token at the start, held by a LayerNorm; 0: no LayerNorm.
@@ -175,8 +175,8 @@ class Reprogramming(nn.Module):
             mixed = torch.einsum("mhls,she->mlhe", weights, values)
         else:
             if dropping:
-                # The same prototypes for all patches of a step, so that the rest is a smaller product of the same kind;
-                # as many in each step, since memory for a product of another size every time is never given back.
+                # The same prototypes for all patches of a step, so that the rest is a smaller product of the same kind.
+                # Always the same number: products of ever new sizes leave gaps in the heap, which grows step by step.
                 dropped = min(round(self.dropout.p * len(keys)), len(keys) - 1)
                 stay = torch.randperm(len(keys), device=keys.device)[dropped:].sort().values
                 keys, values = keys.index_select(0, stay), values.index_select(0, stay)

@@ -34,6 +34,9 @@ class Known(NamedTuple):
         return Known(*chosen)
 
 
+NOTHING = Known()
+
+
 class PromptReader:
     """Makes prompts of normalized series and has the frozen layers read them.
 
@@ -56,7 +59,7 @@ class PromptReader:
         self.settings = settings
         self.patches = patches
         self.padding, self.padding_side = 0, "right"
-        self._prompter = prompter
+        self.prompter = prompter
         self._fixed: Kept[Prefix] = Kept()
         if prompter is not None:
             self._check_positions(prompter.longest)
@@ -66,36 +69,29 @@ class PromptReader:
                 self.padding_side = prompter.tokenizer.padding_side
             prompter.check_ids(len(backbone.words), self.padding)
 
-    @property
-    def prompter(self) -> Prompter:
-        """What makes the prompts.
-
-        Raises:
-            SettingsError: there is none.
-        """
-        if self._prompter is None:
-            raise SettingsError("the model was built without a tokenizer", "give it the prompts' token ids")
-        return self._prompter
-
     def drop(self) -> None:
         """Forget the kept keys and values."""
         self._fixed.drop()
 
     def prompts(self, series: Tensor) -> list[Prompt]:
-        """The prompts of normalized series [M, T]."""
-        return self.prompter.prompts(series.detach().float().cpu().numpy())
+        """The prompts of normalized series [M, T].
 
-    def prefix(self, series: Tensor, known: Known | None = None, told: Tensor | None = None) -> Prefix:
+        Raises:
+            SettingsError: nothing is there to make them.
+        """
+        return self._needed().prompts(series.detach().float().cpu().numpy())
+
+    def prefix(self, series: Tensor, known: Known = NOTHING, told: Tensor | None = None) -> Prefix:
         """Keys and values of the prompts of normalized series [M, T]: description and task from what is kept, the facts
         about each window behind them; with `told` [layers, P] only of those that a layer sees.
 
         Raises:
             SettingsError: a prompt does not begin with the ids that all are meant to begin with, or is too long.
         """
-        if known is not None and known.ids is not None:
+        if known.ids is not None:
             self._check_positions(known.ids.shape[1])
             return self.backbone.prefix(known.ids)
-        backbone, prompter, device = self.backbone, self.prompter, series.device
+        backbone, prompter, device = self.backbone, self._needed(), series.device
         same = len(prompter.fixed_ids)
         fixed = self._fixed.get(
             backbone.parameters(),
@@ -126,7 +122,7 @@ class PromptReader:
         else:
             rows = self._rows(series, known)
             ids, mask = (t.to(series.device) for t in _padded(rows, self.padding, self.padding_side))
-            fixed = len(self.prompter.fixed_ids)
+            fixed = len(self._needed().fixed_ids)
         told = self.backbone.embedded(ids)
         if not self.settings.attention_mask or mask is None or mask.all():
             seen = None
@@ -139,10 +135,10 @@ class PromptReader:
         found: Tensor = self.backbone(torch.cat([told, tokens.to(told.dtype)], dim=1), seen, blocks)
         return found
 
-    def _rows(self, series: Tensor, known: Known | None) -> list[list[int]]:
+    def _rows(self, series: Tensor, known: Known) -> list[list[int]]:
         """The token ids of the prompts of normalized series [M, T], made from them or known already."""
-        prompter = self.prompter
-        if known is not None and known.facts is not None:
+        prompter = self._needed()
+        if known.facts is not None:
             return unpacked(known.facts, prompter.fixed_ids)
         rows = [p.ids for p in self.prompts(series)]
         same = len(prompter.fixed_ids)
@@ -152,6 +148,11 @@ class PromptReader:
                 "end the dataset's `prompt` with a full stop, or set `computation: plain` and `prompt_attention: full`",
             )
         return rows
+
+    def _needed(self) -> Prompter:
+        if self.prompter is None:
+            raise SettingsError("the model was built without a tokenizer", "give it the prompts' token ids")
+        return self.prompter
 
     def _check_positions(self, prompt: int) -> None:
         positions, tokens = self.backbone.positions, self.patches
@@ -167,6 +168,9 @@ class PromptReader:
 
 def _padded(rows: list[list[int]], padding: int, side: str) -> tuple[Tensor, Tensor]:
     """Token ids of different lengths as [M, P], and [M, P] bool, True where they are no padding."""
-    ids = pad_sequence([torch.tensor(row, dtype=torch.int64) for row in rows], True, padding, side)
-    mask = pad_sequence([torch.ones(len(row), dtype=torch.bool) for row in rows], True, False, side)
-    return ids, mask
+    ids = [torch.tensor(row, dtype=torch.int64) for row in rows]
+    mask = [torch.ones(len(row), dtype=torch.bool) for row in rows]
+    return (
+        pad_sequence(ids, batch_first=True, padding_value=padding, padding_side=side),
+        pad_sequence(mask, batch_first=True, padding_value=False, padding_side=side),
+    )

@@ -97,8 +97,8 @@ class TimeLLMSettings:
         prototype_rate: factor on the learning rate of prototypes from `words`.
         dropout: on patch embeddings, attention and forecast.
         dropout_on: in reprogramming, `weights`: single attention weights, as in the reference. `prototypes`: whole
-            prototypes, other ones in each step but always as many, which needs a random number per prototype, not per
-            weight.
+            prototypes, other ones in every step but always the same number, which needs a random number per prototype,
+            not per weight.
         token_norm: a LayerNorm after reprogramming that begins at the size of real word embeddings.
         query_std: deviation of the query weights at the start; 0: torch's own, with which all prototypes are attended
             to alike at first.

@@ -134,7 +134,6 @@ class TimeLLM(nn.Module):
                 f"computation: {settings.computation}, but the frozen layers were made for the other way",
                 "build the model with `wavecore.model.build`",
             )
-        self.prompter = prompter
         self.budget: TokenBudget | None = None
         if settings.budget.enabled and backbone is not None:
             longest = prompter.longest if prompter is not None else backbone.positions - self.patches
@@ -144,6 +143,11 @@ class TimeLLM(nn.Module):
         # Hash of the language model's config and tokenizer, where it comes from a folder; goes into the manifest.
         self.identity: str | None = None
         self._keys_values: Kept[tuple[Tensor, Tensor]] = Kept()
+
+    @property
+    def prompter(self) -> Prompter | None:
+        """What makes the prompts; None without a language model, or where the caller gives the ids."""
+        return self.reader.prompter if self.reader is not None else None
 
     @property
     def words(self) -> Tensor:
@@ -187,7 +191,7 @@ class TimeLLM(nn.Module):
             DataError: a value of a window is not finite.
         """
         if self.budget is not None and self.settings.budget.per_window and not self.training:
-            return self._by_need(batch.x, _known(batch.facts))
+            return self._by_need(batch.x, _known(facts=batch.facts))
         return self.trace(batch.x, facts=batch.facts).forecast
 
     def _by_need(self, x: Tensor, known: Known) -> Tensor:
@@ -270,7 +274,7 @@ class TimeLLM(nn.Module):
                 (see `Batch`).
         """
         series, mean, std = self.normalized(x)
-        trace = self._trace(series, _known(facts, prompt_ids), use or self.use())
+        trace = self._trace(series, _known(facts=facts, ids=prompt_ids), use or self.use())
         ahead = trace.forecast.view(x.shape[0], x.shape[2], -1).transpose(1, 2)
         return trace._replace(forecast=instance_denormalize(ahead, mean, std, axis=1))
 
@@ -352,6 +356,6 @@ class TimeLLM(nn.Module):
         return (*found, part("head", self.head))
 
 
-def _known(facts: Tensor | None, ids: Tensor | None = None) -> Known:
+def _known(*, facts: Tensor | None, ids: Tensor | None = None) -> Known:
     """What a batch knows of its prompts: facts [B, N, F], window first, then channel."""
-    return Known(ids, None if facts is None else facts.flatten(end_dim=1))
+    return Known(ids=ids, facts=None if facts is None else facts.flatten(end_dim=1))
