@@ -281,7 +281,7 @@ def test_memory_is_held_against_the_reference(tiny: str, monkeypatch: pytest.Mon
         return {"peak_mb": {"reference": 900.0, "base": 300.0, "budget": 200.0}[side["stage"]], "loaded_mb": 100.0}
 
     monkeypatch.setattr(memory, "ask", measured)
-    found = {(row.more["work"], row.path): row for row in memory.memory("tiny", model=TINY)}
+    found = {(row.more["work"], row.path): row for row in memory.memory("tiny", steps=7, model=TINY)}
     assert len(found) == 6
     assert found["infer", "exact"].other == "reference"
     assert found["infer", "exact"].more["peak_ratio"] == 3
@@ -289,7 +289,7 @@ def test_memory_is_held_against_the_reference(tiny: str, monkeypatch: pytest.Mon
     assert found["train", "reference"].more["stopped"] == "out of memory"
     assert found["train", "exact"].other == ""
     assert "peak_ratio" not in found["train", "exact"].more
-    assert found["train", "exact"].more["steps"] == 12
+    assert found["train", "exact"].more["steps"] == 7
 
 
 def test_bytes_kept_for_the_backward_pass_are_exact() -> None:

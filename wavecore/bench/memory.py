@@ -37,7 +37,7 @@ def sides(size: Size | None, model: dict[str, Any] | None = None) -> dict[str, S
 def memory(
     backbone: str = "minilm",
     series: int = 28,
-    steps: int = 12,
+    steps: int = 50,
     threads: int = 2,
     size: Size = SIZE,
     window: int = 512,
@@ -50,7 +50,8 @@ def memory(
     Args:
         backbone: minilm, gpt2 or qwen2.
         series: windows × channels at once.
-        steps: of training; a budget draws its sizes anew in each, so that it takes some to meet all of them.
+        steps: of training; a budget draws its sizes anew in each, and what sizes that differ from step to step do to the
+            heap shows only after tens of them.
         threads: of the CPU.
         size: of the budget when forecasting.
         window: T.
