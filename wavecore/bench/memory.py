@@ -50,8 +50,8 @@ def memory(
     Args:
         backbone: minilm, gpt2 or qwen2.
         series: windows × channels at once.
-        steps: of training; a budget draws its sizes anew in each, and what sizes that differ from step to step do to the
-            heap shows only after tens of them.
+        steps: of training; a budget draws its sizes anew in each, and what that does to the heap shows only after tens
+            of them.
         threads: of the CPU.
         size: of the budget when forecasting.
         window: T.
