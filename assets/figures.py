@@ -72,7 +72,7 @@ class Forecast:
 
 def stage_colours(names: Sequence[str]) -> dict[str, str]:
     """One colour per stage by its place on the ladder, so that it is the same in every picture."""
-    # Stages before their variants: seven colours then tell the stages apart.
+    # Stages before their variants: the colours then tell the stages apart.
     known = sorted(ladder.names(), key=lambda name: "." in name)
     places = {name: known.index(name) if name in known else i for i, name in enumerate(names)}
     tops = len(STAGE_COLOURS) - 1

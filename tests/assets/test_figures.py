@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from assets import figures
+from wavecore import stages
 from wavecore.judge.significance import Comparison
 
 BANDS = ("A2", "D2", "D1")
@@ -115,6 +116,11 @@ def test_labels_are_kept_to_the_letter(drawings: dict[str, figures.Drawing]) -> 
 def test_a_stage_has_one_colour_everywhere() -> None:
     alone, both = figures.stage_colours(["dlinear"]), figures.stage_colours(["seasonal_naive", "dlinear"])
     assert alone["dlinear"] == both["dlinear"] != both["seasonal_naive"]
+
+
+def test_no_two_stages_share_a_colour() -> None:
+    names = [name for name in stages.names() if "." not in name]
+    assert len(set(figures.stage_colours(names).values())) == len(names) > 7
 
 
 def test_a_gap_is_left_blank_and_no_peak_is_lost() -> None:
