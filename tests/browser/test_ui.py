@@ -236,10 +236,10 @@ def choose_partitions(page: Page, names: tuple[str, ...]) -> None:
     """Tick `names` in the next empty list of the dialog."""
     page.get_by_role("dialog").get_by_text("Select a partition").first.click()
     for name in names:
-        page.get_by_placeholder("Filter partitions").fill(name)
+        page.get_by_role("textbox", name="Filter partitions").fill(name)
         page.locator("label, li, a").filter(has_text=name).last.click()
     page.keyboard.press("Escape")
-    expect(page.get_by_placeholder("Filter partitions")).to_have_count(0)
+    expect(page.get_by_role("textbox", name="Filter partitions")).to_have_count(0)
 
 
 def test_model_to_report_through_the_buttons(session: Session) -> None:
