@@ -24,13 +24,16 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1f2328", "#656d76", "#d8dee4"
 # Bottom rung first; a ladder longer than the list starts again at blue.
-STAGE_COLOURS = ("#80868d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c5a2b")
+STAGE_COLOURS = (
+    *("#80868d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c5a2b"),
+    *("#c1121f", "#3d5a80", "#7a9e1f", "#e58fb8", "#5f0f40", "#20a8a0", "#8d8df0", "#444b54"),
+)
 SPLIT_COLOURS = {"train": None, "select": "#56b4e9", "decide": "#0072b2", "test": "#e69f00"}
 # From the slow bands to the fast ones, dark to light in grey print too (after the cividis map).
 BAND_COLOURS = ("#00204d", "#31446b", "#666970", "#958f78", "#cbba69", "#ffe945")
 CSS_NAMES = {
-    INK: "ink", MUTED: "muted", GRID: "grid", "#80868d": "c0", "#0072b2": "c1", "#d55e00": "c2", "#009e73": "c3",
-    "#cc79a7": "c4", "#e69f00": "c5", "#56b4e9": "c6", "#6a51a3": "c7", "#8c5a2b": "c8",
+    INK: "ink", MUTED: "muted", GRID: "grid",
+    **{colour: f"c{i}" for i, colour in enumerate(STAGE_COLOURS)},
     **{colour: f"b{i}" for i, colour in enumerate(BAND_COLOURS)},
 }  # fmt: skip
 POINTS = 600  # a longer line is drawn as its envelope: the smallest and largest value of each bin

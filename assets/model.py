@@ -143,7 +143,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
 
     where = f"{ground.benchmark.name} {stage.name} seed {seed}"
     config, settings = ground.config(stage, seed), ground.train_settings(stage)
-    module = build(stage, ground.geometry, ground.settings, ground.benchmark.name, seed)
+    module = build(stage, ground.geometry_of(stage), ground.settings, ground.benchmark.name, seed)
     expected = _expected(work, ground, stage, seed)
     curve: list[dict[str, Any]] = []
     notes: list[str] = []

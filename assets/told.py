@@ -29,7 +29,7 @@ COMPARED = 8  # windows, spread over the series
 def shares(stage: Stage) -> bool:
     """Whether the stage has a language model that is told the same as SHARED, unless params.yaml sets them apart."""
     shared = get_stage(SHARED)
-    reads = stage.family == shared.family and stage.switches["llm"] != "none"
+    reads = stage.family == shared.family and stage.switches["llm"] in ("pretrained", "random")
     return reads and stage.switches["prompt"] == shared.switches["prompt"]
 
 

@@ -76,6 +76,29 @@ class Ground:
             data_hash=hash_of(parts),
         )
 
+    def energy(self, stage: Stage) -> dict[str, tuple[float, ...]]:
+        """What the train windows' wavelet bands hold, of the decompositions that the stage chooses bands by."""
+        from wavecore.model.build import model_settings
+        from wavecore.model.scales import Scales, key, measured
+        from wavecore.model.settings import TimeLLMSettings
+
+        model = model_settings(stage, self.settings, self.benchmark.name)
+        if not isinstance(model, TimeLLMSettings):
+            return {}
+        scales = Scales(self.settings.features_of(self.dataset.name))
+        wanted = [(model.tokens.transform, model.tokens.levels)] if model.tokens.enabled else []
+        wanted += [("dwt", 0)] if model.streams.enabled and not model.streams.fastest else []
+        return {
+            key(transform, scales.at(levels).levels): measured(
+                self.arrays, self.scaler, self.borders.train, self.benchmark.window, scales.at(levels), transform
+            )
+            for transform, levels in wanted
+        }
+
+    def geometry_of(self, stage: Stage) -> Geometry:
+        """The shape of the benchmark, with all that a stage looks at before it is trained."""
+        return dataclasses.replace(self.geometry, energy=self.energy(stage))
+
     @property
     def geometry(self) -> Geometry:
         from wavecore.model.build import Geometry
@@ -108,15 +131,23 @@ class Ground:
         # How often a checkpoint is written, and on which machine, changes no weight that is promised equal.
         train.pop("checkpoint_every")
         model = dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name))
-        # What a budget would be like matters to no model that has none.
+        # What a budget, or a wavelet's part, would be like matters to no model that has none.
         if not model.get("budget", {"enabled": True})["enabled"]:
             model["budget"] = {"enabled": False}
+        for part in ("tokens", "streams", "sparse"):
+            if not model.get(part, {"enabled": True})["enabled"]:
+                del model[part]
+        if not train["wavelet_loss"]["enabled"]:
+            del train["wavelet_loss"]
         features = dataclasses.asdict(self.settings.features_of(self.dataset.name))
         told = {
             "patch": [self.benchmark.patch.length, self.benchmark.patch.stride],
             "description": self.dataset.told,
             "features": {key: features[key] for key in PROMPT_FEATURES},
         }
+        energy = self.energy(stage)
+        if energy:
+            told["energy"] = {key: list(shares) for key, shares in energy.items()}
         return {
             "benchmark": self.benchmark.name,
             "stage": stage.name,
@@ -156,6 +187,7 @@ def make_model(config: dict[str, Any]) -> nn.Module:
             patch=(length, stride),
             description=config["description"],
             features=build(FeatureSettings, config["features"], "config.json: features"),
+            energy={key: tuple(shares) for key, shares in config.get("energy", {}).items()},
         )
     return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
 

@@ -63,7 +63,7 @@ def estimate(project: Project, benchmark: str, stage: str, minutes: float | None
     chosen = stages.get(stage)
     ground = ground_of(project, benchmark)
     settings = ground.train_settings(chosen)
-    module = build(chosen, ground.geometry, ground.settings, benchmark, seed=0)
+    module = build(chosen, ground.geometry_of(chosen), ground.settings, benchmark, seed=0)
     found = estimate_seconds(module, ground.windows, ground.borders, settings)
     test = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)) * found.eval_window
     training = found.training(settings)

@@ -98,6 +98,7 @@ SMALL = {"llm_layers": 2, "d_model": 8, "d_ff": 8, "heads": 2, "prototypes": 16,
 GEOMETRY = Geometry(
     window=64, horizon=12, channels=("a", "b", "c"), season=24, step="1h", patch=(16, 8),
     description="Hourly load.", features=FeatureSettings(wavelet="db2", levels=3),
+    energy={"dwt3": (0.4, 0.35, 0.2, 0.05), "packet3": (0.3, 0.2, 0.2, 0.1, 0.1, 0.05, 0.05, 0.0)},
 )  # fmt: skip
 
 

@@ -55,7 +55,9 @@ def test_every_setting_is_in_params_and_known() -> None:
 
     from wavecore import stages
     from wavecore.config import FeatureSettings, JudgeSettings, PipelineSettings, TrainSettings
+    from wavecore.learn.settings import WaveletLossSettings
     from wavecore.model.settings import BudgetSettings, TimeLLMSettings
+    from wavecore.model.wavelet_settings import SparseSettings, StreamsSettings, TokensSettings
     from wavecore.prompt.settings import PromptSettings
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
@@ -72,6 +74,10 @@ def test_every_setting_is_in_params_and_known() -> None:
         (family["model"], switches, TimeLLMSettings),
         (family["model"]["prompt"], switches["prompt"], PromptSettings),
         (family["model"]["budget"], stages.get("budget").switches["budget"], BudgetSettings),
+        (family["model"]["tokens"], stages.get("tokens").switches["tokens"], TokensSettings),
+        (family["model"]["streams"], stages.get("streams").switches["streams"], StreamsSettings),
+        (family["model"]["sparse"], stages.get("sparse").switches["sparse"], SparseSettings),
+        (params["train"]["wavelet_loss"], stages.get("loss").train_switches["wavelet_loss"], WaveletLossSettings),
     ):
         assert set(given) | set(said) == {f.name for f in fields(cls)}
 

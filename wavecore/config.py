@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from wavecore import stages
 from wavecore.errors import SettingsError
+from wavecore.learn.settings import WaveletLossSettings
 
 T = TypeVar("T")
 
@@ -226,6 +227,7 @@ class TrainSettings:
         warmup_steps: linear rise of the learning rate at the start.
         clip_norm: bound on the gradient's norm; 0 for none.
         loss: `mse` or `mae`, on train-standardized channels.
+        wavelet_loss: see WaveletLossSettings.
         eval_every: steps between two validations on `select`.
         eval_windows: size of the fixed, seeded subset of `select` that is scored; 0 for all of it.
         patience: validations without improvement before training stops.
@@ -245,6 +247,7 @@ class TrainSettings:
     warmup_steps: int = 0
     clip_norm: float = 0.0
     loss: typing.Literal["mse", "mae"] = "mse"
+    wavelet_loss: WaveletLossSettings = field(default_factory=WaveletLossSettings)
     eval_every: int = 50
     eval_windows: int = 0
     patience: int = 10
@@ -345,12 +348,20 @@ class Settings:
         return build(FeatureSettings, merged, f"params.yaml: overrides.datasets.{dataset}.features")
 
     def train_of(self, benchmark: str, stage: str) -> TrainSettings:
-        """The training settings of one benchmark × stage: `train`, `families`, `stages`, `overrides.benchmarks`."""
+        """The training settings of one benchmark × stage: `train`, `families`, `stages`, `overrides.benchmarks`.
+
+        Raises:
+            SettingsError: a key sets otherwise what makes the stage what it is.
+        """
         found = dataclasses.asdict(self.train)
+        known = stages.find(stage)
         for where, override in self._layers(benchmark, stage):
-            build(TrainSettings, found | override.train, f"{where}.train")
-            found |= override.train
-        return build(TrainSettings, found, f"params.yaml: train of {benchmark} {stage}")
+            if known is not None:
+                _need_switches(stage, known.train_switches, override.train, f"{where}.train", shared=False)
+            found = merged(found, override.train)
+            build(TrainSettings, found, f"{where}.train")
+        whole = merged(found, known.train_switches if known is not None else {})
+        return build(TrainSettings, whole, f"params.yaml: train of {benchmark} {stage}")
 
     def model_of(self, benchmark: str, stage: str, cls: type[T]) -> T:
         """The model settings of one benchmark × stage, as the dataclass `cls` of its family.

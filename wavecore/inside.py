@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from wavecore.learn.forecast import evaluating
 from wavecore.model import backbone as language
 from wavecore.model.budget import group
 from wavecore.model.layers import Mapping, patches
+from wavecore.model.looking import attended
 from wavecore.model.spectrum import contribution, spectra
 from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.tokens import tokenizer_of
@@ -32,7 +33,7 @@ class Look:
 
     Attributes:
         prototypes: [k] ids, most attended first.
-        attention: [L, k], mean over heads, of these prototypes.
+        attention: [L, k], mean over heads, of these prototypes; first a wavelet stage's own tokens, if it has any.
         entropy: of a patch's attention over all prototypes and heads, over log S: 1 where all count the same.
         top_mass: share of the attention that the k prototypes hold.
         by_weight: per prototype the words of the largest mapping weights; empty where prototypes are weights of their
@@ -59,7 +60,14 @@ class Look:
         }
 
 
-def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int = 4) -> Look:
+def look(
+    model: TimeLLM,
+    x: Tensor,
+    channel: int = 0,
+    most: int = 12,
+    words: int = 4,
+    stream: Literal["slow", "fast"] = "slow",
+) -> Look:
     """Look at one window.
 
     Args:
@@ -67,16 +75,18 @@ def look(model: TimeLLM, x: Tensor, channel: int = 0, most: int = 12, words: int
         channel: which of its N channels.
         most: k, how many prototypes are named.
         words: how many words are named for each.
+        stream: of two; with one, that is `slow`.
     """
     place = model.mapping.weight.device
     with evaluating(model), torch.inference_mode():
-        series, _, _ = model.normalized(x[:, channel : channel + 1].unsqueeze(0).to(place))
-        embedded = model.patch_embedding(patches(series, *model.patch))
-        attention = model.reprogramming.attention(embedded, model.keys_values()[0])[0].double()
+        attention = attended(model, x[:, channel : channel + 1].unsqueeze(0).to(place), stream)[0].double()
         mean = attention.mean(dim=0)
         order = mean.mean(dim=0).argsort(descending=True, stable=True)[:most]
         spread = -(attention * attention.clamp_min(1e-300).log()).sum(dim=-1).mean()
-        prototypes = tuple(order.tolist())
+        own = torch.arange(len(model.prototypes()), device=order.device)
+        if model.streams is not None:
+            own = model.streams.subsets(own)[0 if stream == "slow" else 1]
+        prototypes = tuple(own[order].tolist())
         weighed = words_by_weight(model, prototypes, words)
         near = nearest_words(model, prototypes, words)
     shown = mean[:, order].cpu().numpy()

@@ -16,6 +16,7 @@ from wavecore.learn.forecast import device_of, evaluating
 from wavecore.learn.schedule import validation_subset
 from wavecore.model.budget import group
 from wavecore.model.layers import patches
+from wavecore.model.looking import influence as influence_of
 from wavecore.model.spectrum import contribution, spectra
 from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.splits import Borders, origins
@@ -61,7 +62,7 @@ def premises(
             shares.append(contribution(cut, settings).sort(dim=-1, descending=True).values.cumsum(dim=-1))
             turn = group(spectra(cut, settings), model.patches).in_turn()[:, 1:]
             evidence.append(turn / turn[:, :1].clamp_min(1e-12))
-            influence = model.influence(batch.x)
+            influence = influence_of(model, batch.x)
             told.append(torch.stack([influence[:, :fixed].sum(-1), influence[:, fixed:].sum(-1)], dim=-1) * len(series))
             for depth in range(layers + 1):
                 seen = torch.zeros_like(influence, dtype=torch.bool)

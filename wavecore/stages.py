@@ -22,6 +22,7 @@ class Stage:
         below: the stage that it is judged against first; None at the bottom.
         description: one line for the UI and the report.
         switches: the model settings that make the stage what it is; params.yaml may not set them otherwise.
+        train_switches: the training settings of which the same is true.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Stage:
     below: str | None
     description: str
     switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    train_switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def root(self) -> str:
@@ -51,6 +53,9 @@ _BASE: dict[str, Any] = {
     "token_norm": True,
     "query_std": 0.3,
     "budget": {"enabled": False},
+    "tokens": {"enabled": False},
+    "streams": {"enabled": False},
+    "sparse": {"enabled": False},
     "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "flat": True, "description": "dataset"},
 }
 # What the reference does in place of the corrections that make a step fast and leave the start plateau.
@@ -64,11 +69,30 @@ _SLOW: dict[str, Any] = {
 }
 
 
-def _time_llm(name: str, below: str, description: str, **switches: Any) -> Stage:
-    """A stage of the Time-LLM family: `base`, but for `switches`."""
+# What the wavelet innovations switch on, in the order in which they land on each other (W1, W2, W4, W3, W5).
+_PROMPT: dict[str, Any] = {"prompt": {"statistics": "both"}}
+_TOKENS: dict[str, Any] = {"tokens": {"enabled": True, "transform": "dwt", "levels": 0, "fusion": "concatenate"}}
+_LOSS: dict[str, Any] = {"wavelet_loss": {"enabled": True, "curriculum": "improving"}}
+_STREAMS: dict[str, Any] = {"streams": {"enabled": True, "gate": "learned", "subsets": True}}
+_SPARSE: dict[str, Any] = {
+    "sparse": {"enabled": True, "by": "energy", "keep": "share", "rest": "pool", "give_back": True}
+}
+
+
+def _time_llm(
+    name: str, below: str, description: str, train: Mapping[str, Any] | None = None, **switches: Any
+) -> Stage:
+    """A stage of the Time-LLM family: `base`, but for `switches` of the model and of its training."""
     nested = {key: {**value, **switches.get(key, {})} for key, value in _BASE.items() if isinstance(value, Mapping)}
     chosen = {**_BASE, **switches, **nested}
-    return Stage(name, "time_llm", trained=True, seeded=True, below=below, description=description, switches=chosen)
+    own = {"wavelet_loss": {"enabled": False}, **(train or {})}
+    return Stage(name, "time_llm", True, True, below, description, switches=chosen, train_switches=own)
+
+
+def _variant(of: Mapping[str, Any], **changed: Any) -> dict[str, Any]:
+    """The one switch of an innovation, some of its keys changed."""
+    ((key, value),) = of.items()
+    return {key: {**value, **changed}}
 
 
 STAGES: tuple[Stage, ...] = (
@@ -194,6 +218,80 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "prompt", "base", "`base` with wavelet statistics beside the time-domain ones in the prompt (W1).",
         prompt={"statistics": "both"},
+    ),
+    _time_llm(
+        "tokens", "prompt", "`prompt` with wavelet coefficients as tokens before the patches (W2).",
+        **_PROMPT, **_TOKENS,
+    ),
+    _time_llm(
+        "loss", "tokens", "`tokens` with an error per wavelet scale in the loss, slow scales first (W4).",
+        _LOSS, **_PROMPT, **_TOKENS,
+    ),
+    _time_llm(
+        "streams", "loss", "`loss` with what is slow and what is fast reprogrammed apart (W3).",
+        _LOSS, **_PROMPT, **_TOKENS, **_STREAMS,
+    ),
+    _time_llm(
+        "sparse", "streams", "`streams` with fewer tokens, the energetic ones (W5).",
+        _LOSS, **_PROMPT, **_TOKENS, **_STREAMS, **_SPARSE,
+    ),
+    _time_llm("only_tokens", "base", "`base` with wavelet coefficients as tokens before the patches (W2).", **_TOKENS),
+    _time_llm("only_loss", "base", "`base` with the error per wavelet scale in its loss, slow first (W4).", _LOSS),
+    _time_llm("only_streams", "base", "`base` with what is slow and what is fast reprogrammed apart (W3).", **_STREAMS),
+    _time_llm("only_sparse", "base", "`base` with fewer tokens, the energetic ones (W5).", **_SPARSE),
+    _time_llm(
+        "llm_to_attention", "base", "`base` with one trainable attention layer in place of the language model.",
+        llm="attention",
+    ),
+    _time_llm(
+        "only_tokens.packet", "only_tokens", "`only_tokens` with wavelet packets, bands of equal width.",
+        **_variant(_TOKENS, transform="packet"),
+    ),
+    _time_llm(
+        "only_tokens.levels3", "only_tokens", "`only_tokens` with three levels.", **_variant(_TOKENS, levels=3),
+    ),
+    _time_llm(
+        "only_tokens.levels5", "only_tokens", "`only_tokens` with five levels.", **_variant(_TOKENS, levels=5),
+    ),
+    _time_llm(
+        "only_tokens.instead", "only_tokens", "`only_tokens` with wavelet tokens in place of the patches.",
+        **_variant(_TOKENS, fusion="instead"),
+    ),
+    _time_llm(
+        "only_tokens.mean", "only_tokens", "`only_tokens` with each patch a weighted mean of itself and its scales.",
+        **_variant(_TOKENS, fusion="mean"),
+    ),
+    _time_llm(
+        "only_tokens.attention", "only_tokens", "`only_tokens` with patches that attend to wavelet tokens.",
+        **_variant(_TOKENS, fusion="attention"),
+    ),
+    _time_llm(
+        "only_loss.constant", "only_loss", "`only_loss` with the same weights from the first step to the last.",
+        _variant(_LOSS, curriculum="none"),
+    ),
+    _time_llm(
+        "only_streams.energy_gate", "only_streams", "`only_streams` with a gate that is the share of slow energy.",
+        **_variant(_STREAMS, gate="energy"),
+    ),
+    _time_llm(
+        "only_streams.shared", "only_streams", "`only_streams` with all prototypes in both streams.",
+        **_variant(_STREAMS, subsets=False),
+    ),
+    _time_llm(
+        "only_sparse.entropy", "only_sparse", "`only_sparse` with the tokens of the highest entropy over scales.",
+        **_variant(_SPARSE, by="entropy"),
+    ),
+    _time_llm(
+        "only_sparse.variance", "only_sparse", "`only_sparse` with the tokens of the highest variance.",
+        **_variant(_SPARSE, by="variance"),
+    ),
+    _time_llm(
+        "only_sparse.drop", "only_sparse", "`only_sparse` with tokens that are not kept left out.",
+        **_variant(_SPARSE, rest="drop", give_back=False),
+    ),
+    _time_llm(
+        "only_sparse.threshold", "only_sparse", "`only_sparse` with all tokens above a threshold.",
+        **_variant(_SPARSE, keep="threshold"),
     ),
     _time_llm(
         "prompt.replace", "prompt", "`prompt` with wavelet statistics in place of the time-domain ones.",

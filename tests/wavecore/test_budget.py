@@ -17,6 +17,8 @@ from wavecore.errors import SettingsError
 from wavecore.learn.forecast import predict
 from wavecore.model.budget import TokenBudget, falling, group, schedules, sizes
 from wavecore.model.layers import patches
+from wavecore.model.looking import evidence as evidence_of
+from wavecore.model.looking import influence as influence_of
 from wavecore.model.settings import BudgetSettings
 from wavecore.model.spectrum import changing, contribution, spectra
 from wavecore.model.time_llm import Use
@@ -159,7 +161,7 @@ def test_a_forecast_does_not_depend_on_its_batch(stage: str, family: str, folder
     budget.tokens.fill_(4)
     budget.told[1:, 20:] = False
     if stage == "budget.per_window":
-        evidence = model.evidence(batch.x, 4)
+        evidence = evidence_of(model, batch.x, 4)
         budget.threshold.fill_(float(evidence[:, 2].median()))
         assert len(model.needed(batch.x).unique()) > 1, "windows of one need would prove nothing"
     whole = predict(model, batch)
@@ -311,7 +313,7 @@ def test_prompt_tokens_never_come_back(seed: int, layers: int, total: int, data:
 def test_influence_is_the_attention_that_a_prompt_gets(family: str, folders: dict[str, Path]) -> None:
     model, batch = budgeted(folders[family]).eval(), batch_of(3)
     with torch.no_grad():
-        found = model.influence(batch.x)
+        found = influence_of(model, batch.x)
     longest = max(len(p.ids) for p in model.prompts(batch.x))
     assert found.shape == (2, longest)
     assert bool((found >= 0).all())

@@ -18,6 +18,7 @@ from wavecore.learn.checkpoint import load_model, save_model, trainable
 from wavecore.learn.forecast import predict
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import manifest, tensors_hash
+from wavecore.model import looking
 from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders
@@ -161,13 +162,13 @@ def test_the_choice_is_saved_with_the_weights(folders: dict[str, Path], tmp_path
 
 def test_influence_is_measured_all_over_decide(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    real = TimeLLM.influence
+    real = looking.influence
 
-    def noted(self: TimeLLM, x: torch.Tensor) -> torch.Tensor:
+    def noted(model: TimeLLM, x: torch.Tensor) -> torch.Tensor:
         seen.append(len(x))
-        return real(self, x)
+        return real(model, x)
 
-    monkeypatch.setattr(TimeLLM, "influence", noted)
+    monkeypatch.setattr(looking, "influence", noted)
     calibrate(trained(folders["bert"], budget={"windows": 0}), window_data(), BORDERS, TRAIN)
     assert sum(seen) >= 32
     assert max(seen) <= TRAIN.batch_windows

@@ -70,7 +70,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "deep" / "seed=0", make)
     for (name, a), b in zip(model.named_parameters(), loaded.model.parameters(), strict=True):
         assert torch.equal(a, b), name
-    assert loaded.config == config_of()
+    assert loaded.config == json.loads(json.dumps(config_of()))
     assert loaded.curve == CURVE_ROWS
     assert not loaded.model.training
     data = WindowData(torch.randn(20, 2), torch.ones(20, 2, dtype=torch.bool), 8, 3)

@@ -22,6 +22,10 @@ from wavecore.series.windows import Batch, WindowData
 GEOMETRY = Geometry(
     window=48, horizon=12, channels=("a", "b", "c"), season=7, description="Noise.",
     features=FeatureSettings(wavelet="haar", levels=3),
+    energy={
+        "dwt3": (0.4, 0.3, 0.2, 0.1), "dwt5": (0.3, 0.2, 0.2, 0.1, 0.1, 0.1),
+        "packet3": (0.3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1),
+    },
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from language import GEOMETRY, batch_of, budgeted, made, window_data
 
 from wavecore.errors import DataError
 from wavecore.learn.forecast import forecast, predict
+from wavecore.model.looking import evidence
 from wavecore.prompt.stored import packed, setup_of, size_mb, tell, unpacked
 from wavecore.prompt.tokens import Prompter
 from wavecore.series.windows import WindowData
@@ -80,7 +81,7 @@ def test_the_same_with_as_many_tokens_as_each_window_needs(folders: dict[str, Pa
     origins = np.arange(64, 300, 9)
     x = data.batch(origins).x
     model.budget.tokens.fill_(4)
-    model.budget.threshold.fill_(float(model.evidence(x, 4)[:, 2].median()))
+    model.budget.threshold.fill_(float(evidence(model, x, 4)[:, 2].median()))
     assert len(model.needed(x).unique()) > 1, "series of several sizes are read apart"
     np.testing.assert_array_equal(predict(model, data.batch(origins)), predict(model, known.batch(origins)))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
 from wavecore.learn.calibrate import hold
+from wavecore.learn.curriculum import Loss
 from wavecore.learn.device import Place, accelerator, threads
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
@@ -196,6 +197,7 @@ class Trainer:
         self.dtype, self.count, self.steps = dtype, count, steps
         self.settings = TrainSettings(threads=count)
         self.optimizer = optimizer_of(declared(model), self.settings)
+        self.loss = Loss(self.settings, data.y.shape[1]).to(device())
 
     def __call__(self, first: int = 0) -> float:
         loss = 0.0
@@ -203,7 +205,7 @@ class Trainer:
             self.model.train()
             for step in range(first, first + self.steps):
                 self.optimizer.zero_grad()
-                loss = gradients(self.model, self.data, engine, self.settings, step)
+                loss = gradients(self.model, self.data, engine, self.loss, step)
                 update(self.optimizer, engine, self.settings, 1e-4)
         return loss
 

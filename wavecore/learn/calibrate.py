@@ -14,6 +14,7 @@ from wavecore.learn.device import accelerator, place_of, threads
 from wavecore.learn.forecast import evaluating
 from wavecore.learn.loop import evaluate
 from wavecore.learn.schedule import validation_subset
+from wavecore.model import looking
 from wavecore.model.budget import falling, schedules
 from wavecore.model.settings import Size
 from wavecore.model.time_llm import TimeLLM
@@ -142,7 +143,7 @@ def measured_influence(model: TimeLLM, data: WindowData, borders: Borders, batch
     parts, series = [], []
     with evaluating(model), torch.inference_mode():
         for x in _looked_at(data, borders, batch_windows):
-            parts.append(model.influence(x).cpu() * len(x))
+            parts.append(looking.influence(model, x).cpu() * len(x))
             series.append(len(x))
     width = max(part.shape[1] for part in parts)
     widened = [torch.nn.functional.pad(part, (0, width - part.shape[1])) for part in parts]
@@ -187,6 +188,6 @@ def _candidates(model: TimeLLM, batches: list[Tensor]) -> list[tuple[int, float]
     fewer = budget.sizes[:-1]
     if not budget.settings.per_window:
         return [(size, 0.0) for size in fewer]
-    evidence = torch.cat([model.evidence(x, fewer[-1]) for x in batches])
+    evidence = torch.cat([looking.evidence(model, x, fewer[-1]) for x in batches])
     # Half of the windows want `size` tokens or fewer.
     return [(fewer[-1], float(evidence[:, size].median())) for size in fewer[:-1]] + [(fewer[-1], 0.0)]

@@ -13,6 +13,7 @@ from torch import nn
 from wavecore.config import TrainSettings
 from wavecore.learn.calibrate import most_windows
 from wavecore.learn.checkpoint import trainable
+from wavecore.learn.curriculum import Loss
 from wavecore.learn.device import accelerator, place_of, threads
 from wavecore.learn.forecast import device_of
 from wavecore.learn.loop import evaluate, gradients, optimizer_of, update
@@ -31,26 +32,30 @@ class Estimate(NamedTuple):
         eval_window: per window forecast.
         validation_windows: windows scored at each validation of this run.
         calibration_windows: windows forecast after training, while a token budget's sizes are chosen, at most.
+        watched_windows: scored at each look of a curriculum.
     """
 
     step: float
     eval_window: float
     validation_windows: int
     calibration_windows: int = 0
+    watched_windows: int = 0
 
     def training(self, settings: TrainSettings) -> float:
         """Seconds for all steps and validations, none of them saved by early stopping, and the choice of a budget."""
         if not self.step:
             return 0.0
         validations = -(-settings.steps // settings.eval_every)
-        windows = validations * self.validation_windows + self.calibration_windows
+        looks = settings.steps // settings.wavelet_loss.every
+        windows = validations * self.validation_windows + self.calibration_windows + looks * self.watched_windows
         return settings.steps * self.step + windows * self.eval_window
 
     def steps_in(self, seconds: float, settings: TrainSettings) -> int:
         """Steps, with their validations, that fit into `seconds`; 0 where nothing is learned."""
         if not self.step:
             return 0
-        each = self.step + self.validation_windows * self.eval_window / settings.eval_every
+        looked_at = self.watched_windows / settings.wavelet_loss.every
+        each = self.step + (self.validation_windows / settings.eval_every + looked_at) * self.eval_window
         return max(0, int((seconds - self.calibration_windows * self.eval_window) / each))
 
 
@@ -84,20 +89,25 @@ def estimate_seconds(
         if trainable(probe):
             optimizer = optimizer_of(declared(probe), settings)
             order = WindowOrder(origins(borders, "train", data.window, data.horizon), settings.batch_windows, seed=0)
+            loss = Loss(settings, data.horizon).to(engine.device)
             taken = []
             probe.train()
             for step in range(steps + 1):
                 start = now()
                 optimizer.zero_grad()
-                gradients(probe, placed.batch(order.at(step)), engine, settings, derive(0, "noise", step))
+                gradients(probe, placed.batch(order.at(step)), engine, loss, derive(0, "noise", step))
                 update(optimizer, engine, settings, settings.learning_rate)
                 taken.append(now() - start)
             step_seconds = (statistics.mean if varied else statistics.median)(taken[1:])
-        select = validation_subset(origins(borders, "select", data.window, data.horizon), settings.eval_windows)
+        every = origins(borders, "select", data.window, data.horizon)
+        select = validation_subset(every, settings.eval_windows)
         chosen = select[: settings.batch_windows]
         evaluate(probe, placed, chosen, engine, settings)
         start = now()
         evaluate(probe, placed, chosen, engine, settings)
         window_seconds = (now() - start) / len(chosen)
         choice = most_windows(probe, placed, borders) if varied else 0
-    return Estimate(step_seconds, window_seconds, len(select), choice)
+    curriculum = settings.wavelet_loss
+    moving = curriculum.enabled and curriculum.curriculum == "improving"
+    watched = len(validation_subset(every, curriculum.windows)) if moving else 0
+    return Estimate(step_seconds, window_seconds, len(select), choice, watched)

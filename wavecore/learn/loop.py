@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from wavecore.config import TrainSettings
 from wavecore.errors import DataError, StorageError, TrainingError
 from wavecore.learn.checkpoint import discard_resume, fill, read_resume, trainable, write_resume
+from wavecore.learn.curriculum import Curriculum, Loss
 from wavecore.learn.device import accelerator, place_of, threads
 from wavecore.learn.forecast import evaluating
 from wavecore.learn.interrupt import whole
-from wavecore.learn.losses import loss_of, masked_sum
+from wavecore.learn.losses import masked_sum
 from wavecore.learn.manifest import hash_of
 from wavecore.learn.schedule import WindowOrder, learning_rate_at, validation_subset
 from wavecore.model.groups import ParameterGroup, declared
@@ -47,7 +48,8 @@ class Trained(NamedTuple):
     Attributes:
         model: with its best weights, on the device of the run.
         curve: one row per validation: step (steps done), loss (mean over the steps since the row before), select
-            (error on the validation subset), learning_rate (of the last step).
+            (error on the validation subset), learning_rate (of the last step); with a loss per wavelet scale also its
+            present weights, low and high.
         best_step: step of the lowest select error, whose weights these are.
         steps: optimizer steps taken.
         stopped: `steps` where the budget was used up, `patience` where validation stopped improving.
@@ -75,6 +77,8 @@ class Position(NamedTuple):
         best: weights of the best validation by name, on the device; None before the first.
         best_step, best_value: of the best validation.
         worse: validations since the best.
+        curriculum: of the loss per wavelet scale.
+        looked: step of the curriculum's last look at validation.
     """
 
     step: int = 0
@@ -86,6 +90,8 @@ class Position(NamedTuple):
     best_step: int = 0
     best_value: float | None = None
     worse: int = 0
+    curriculum: Curriculum = Curriculum()
+    looked: int = 0
 
 
 def optimizer_of(groups: tuple[ParameterGroup, ...], settings: TrainSettings) -> torch.optim.AdamW:
@@ -103,10 +109,12 @@ def optimizer_of(groups: tuple[ParameterGroup, ...], settings: TrainSettings) ->
     )
 
 
-def gradients(model: nn.Module, batch: Batch, engine: Accelerator, settings: TrainSettings, noise: int) -> float:
+def gradients(model: nn.Module, batch: Batch, engine: Accelerator, loss_of: Loss, noise: int, moves: int = 0) -> float:
     """Forward and backward of one step; the gradients lie in the weights when it returns.
 
     Args:
+        loss_of: what is minimized.
+        moves: of its curriculum, made so far.
         noise: seed of all that is random in the forward pass, such as dropout.
 
     Returns:
@@ -115,7 +123,7 @@ def gradients(model: nn.Module, batch: Batch, engine: Accelerator, settings: Tra
     reseed(engine.device, noise)
     with engine.autocast():
         yhat = model(batch)
-    loss = loss_of(settings.loss)(yhat.float(), batch.y, batch.mask)
+    loss = loss_of(yhat.float(), batch.y, batch.mask, moves)
     value = loss.item()
     if math.isfinite(value):
         engine.backward(loss)
@@ -185,6 +193,8 @@ class _Run:
         self.order = WindowOrder(origins(borders, "train", data.window, data.horizon), settings.batch_windows, seed)
         select = origins(borders, "select", data.window, data.horizon)
         self.select = validation_subset(select, settings.eval_windows)
+        self.loss = Loss(settings, data.horizon).to(engine.device)
+        self.watched = validation_subset(select, settings.wavelet_loss.windows)
         self.position = Position()
         self.resume_dir = resume_dir
         self.saved_step = 0
@@ -201,7 +211,8 @@ class _Run:
         rate = learning_rate_at(before.step, self.settings)
         self.model.train()
         self.optimizer.zero_grad()
-        loss = gradients(self.model, batch, self.engine, self.settings, derive(self.seed, "noise", before.step))
+        noise = derive(self.seed, "noise", before.step)
+        loss = gradients(self.model, batch, self.engine, self.loss, noise, before.curriculum.moves)
         self._need_finite(loss, "the training loss", before.step + 1)
         with whole():
             update(self.optimizer, self.engine, self.settings, rate)
@@ -211,6 +222,16 @@ class _Run:
                 loss_count=before.loss_count + 1,
                 learning_rate=rate,
             )
+
+    def look(self) -> None:
+        """Move the weights of the loss per wavelet scale on, where that is due and validation has improved."""
+        now, chosen = self.position, self.settings.wavelet_loss
+        moving = chosen.enabled and chosen.curriculum == "improving" and now.curriculum.moves < chosen.moves
+        if not moving or now.step % chosen.every or now.step == now.looked:
+            return
+        error = evaluate(self.model, self.data, self.watched, self.engine, self.settings)
+        self._need_finite(error, "the error that the curriculum looks at", now.step)
+        self.position = now._replace(curriculum=now.curriculum.after(error, chosen), looked=now.step)
 
     def due(self) -> bool:
         """Whether a validation belongs between the last step and the next, and has not been made."""
@@ -231,6 +252,8 @@ class _Run:
             "select": value,
             "learning_rate": now.learning_rate,
         }
+        if self.settings.wavelet_loss.enabled:
+            row["low"], row["high"] = self.settings.wavelet_loss.weights(now.curriculum.moves)
         after = now._replace(curve=(*now.curve, row), loss_sum=0.0, loss_count=0, worse=now.worse + 1)
         if now.best_value is None or value < now.best_value:
             best = {name: p.detach().clone() for name, p in self.weights.items()}
@@ -280,7 +303,8 @@ class _Run:
             state.setdefault(in_order.index(name), {})[moment] = tensor
         self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
         best = {name: t.to(device) for name, t in parts["best"].items()}
-        self.position = Position(**{**found.state, "curve": tuple(found.state["curve"]), "best": best or None})
+        read = {"curve": tuple(found.state["curve"]), "curriculum": Curriculum(*found.state["curriculum"])}
+        self.position = Position(**{**found.state, **read, "best": best or None})
         self.saved_step = found.step
         note = f"{self.where}: goes on from the resume checkpoint of step {found.step}"
         log.info(note)
@@ -382,6 +406,7 @@ def _loop(run: _Run, bar: Any) -> Literal["steps", "patience"]:
             return "patience"
         if run.position.step >= settings.steps:
             return "steps"
+        run.look()
         if run.position.step % settings.checkpoint_every == 0:
             run.save()
         run.step()

@@ -22,7 +22,7 @@ Letters: M series, L patches, K kept ones.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -95,16 +95,27 @@ def group(features: Tensor, count: int) -> Groups:
         taken[every, best] = True
         away = torch.minimum(away, distance[every, best])
     places, order = (total - 1 - chosen).sort(dim=-1)
-    # Distances of every patch to the kept ones; of equals the later one.
+    # Distances of every patch to the kept ones.
     to_kept = distance.flip(1, 2).gather(2, places[:, None, :].expand(-1, total, -1))
+    return grouped(places, order, evidence.gather(1, order), to_kept)
+
+
+def grouped(places: Tensor, order: Tensor, evidence: Tensor, to_kept: Tensor) -> Groups:
+    """Give every token to the nearest kept one; of equally near ones to the later.
+
+    Args:
+        places, order, evidence: [M, K], see Groups.
+        to_kept: [M, L, K], distance of every token from the kept ones.
+    """
+    (series, count), device = places.shape, places.device
     near = to_kept.flip(-1).argmin(dim=-1)
     owner = count - 1 - near
     # A kept patch is its own, though another may be at distance 0 too.
-    owner.scatter_(1, places, torch.arange(count, device=features.device).expand(series, -1))
-    members = torch.zeros((series, count), device=features.device)
+    owner.scatter_(1, places, torch.arange(count, device=device).expand(series, -1))
+    members = torch.zeros((series, count), device=device)
     members.scatter_add_(1, owner, torch.ones_like(owner, dtype=members.dtype))
     away = to_kept.gather(2, owner[..., None])[..., 0]
-    return Groups(places, owner, order, evidence.gather(1, order), away, members)
+    return Groups(places, owner, order, evidence, away, members)
 
 
 class Reduced(NamedTuple):
@@ -119,6 +130,26 @@ class Reduced(NamedTuple):
     embedded: Tensor
     groups: Groups | None
     apart: Tensor | None
+
+
+def joined(embedded: Tensor, groups: Groups, reduce: Literal["merge", "drop"]) -> Reduced:
+    """Tokens [M, L, d] as their groups: each the mean of its members, or its kept one alone."""
+    width = embedded.shape[-1]
+    if reduce == "drop":
+        fewer = embedded.gather(1, groups.kept[..., None].expand(-1, -1, width))
+    else:
+        # Summed in float32: bf16 cannot even count far.
+        exact = embedded.float()
+        into = groups.owner[..., None].expand(-1, -1, width)
+        total = exact.new_zeros((len(exact), groups.kept.shape[1], width)).scatter_add(1, into, exact)
+        fewer = (total / groups.members[..., None]).to(embedded.dtype)
+    mine = fewer.gather(1, groups.owner[..., None].expand(-1, -1, width))
+    return Reduced(fewer, groups, embedded - mine)
+
+
+def spread(hidden: Tensor, groups: Groups) -> Tensor:
+    """What each group has, [M, K, f], for each of its members, [M, L, f]."""
+    return hidden.gather(1, groups.owner[..., None].expand(-1, -1, hidden.shape[-1]))
 
 
 class GiveBack(nn.Module):
@@ -178,27 +209,16 @@ class TokenBudget(nn.Module):
             return Reduced(embedded, None, None)
         with torch.no_grad(), torch.autocast(cut.device.type, enabled=False):
             groups = group(spectra(cut, self.settings), count)
-        width = embedded.shape[-1]
-        if self.settings.reduce == "drop":
-            fewer = embedded.gather(1, groups.kept[..., None].expand(-1, -1, width))
-        else:
-            # Summed in float32: bf16 cannot even count far.
-            exact = embedded.float()
-            into = groups.owner[..., None].expand(-1, -1, width)
-            total = exact.new_zeros((len(exact), count, width)).scatter_add(1, into, exact)
-            fewer = (total / groups.members[..., None]).to(embedded.dtype)
-        mine = fewer.gather(1, groups.owner[..., None].expand(-1, -1, width))
-        return Reduced(fewer, groups, embedded - mine)
+        return joined(embedded, groups, self.settings.reduce)
 
     def restore(self, hidden: Tensor, reduced: Reduced) -> Tensor:
         """Hidden states [M, K, features] → [M, L, features], one for each patch."""
         if reduced.groups is None or reduced.apart is None:
             return hidden
-        index = reduced.groups.owner[..., None]
-        found = hidden.gather(1, index.expand(-1, -1, hidden.shape[-1]))
+        found = spread(hidden, reduced.groups)
         if self.back is None:
             return found
-        group = reduced.embedded.gather(1, index.expand(-1, -1, reduced.embedded.shape[-1]))
+        group = spread(reduced.embedded, reduced.groups)
         return found + self.back(reduced.apart.to(found.dtype), group.to(found.dtype))
 
     def needed(self, cut: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,7 @@ from wavecore.errors import SettingsError
 from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.frozen import Backbone
+from wavecore.model.scales import Scales
 from wavecore.model.seasonal import SeasonalNaive
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.time_llm import TimeLLM
@@ -34,6 +36,7 @@ class Geometry:
         patch: length and stride of a patch in steps.
         description: what the data is, for prompts.
         features: how wavelet statistics of a window are computed, and how many lags there are.
+        energy: of the bands in the train windows, see `wavecore.model.scales`; for the wavelet stages.
     """
 
     window: int
@@ -44,6 +47,7 @@ class Geometry:
     patch: tuple[int, int] = (16, 8)
     description: str = ""
     features: FeatureSettings = field(default_factory=FeatureSettings)
+    energy: Mapping[str, tuple[float, ...]] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeL
     source = language.find(settings.backbone)
     frozen: Backbone | None = None
     with isolated(torch.device("cpu"), derive(seed, "frozen")):
-        if settings.llm == "none":
+        if not settings.frozen:
             words = language.word_embeddings(source)
         else:
             make = language.pretrained if settings.llm == "pretrained" else language.random
@@ -107,8 +111,8 @@ def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeL
             # Trainable weights begin with a look at every word; later only those of prompts are needed. Read apart and
             # let go, the pages of a mapped file do not stay in memory.
             words = language.word_embeddings(source) if _mapped(source, settings) else frozen.words
-    told = prompter(geometry, settings)
-    model = TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told)
+    told, scales = prompter(geometry, settings), Scales(geometry.features, geometry.energy)
+    model = TimeLLM(geometry.window, geometry.horizon, geometry.patch, settings, words, frozen, told, scales)
     model.identity = language.identity(source)
     return model
 
@@ -126,7 +130,7 @@ def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:
     Raises:
         SettingsError: the language model is not there, has no tokenizer, or the prompt does not fit its budget.
     """
-    if settings.llm == "none":
+    if not settings.frozen:
         return None
     tokenizer = tokenizer_of(language.find(settings.backbone, fetch=False).folder)
     subject = Subject(geometry.description, geometry.step, geometry.window, geometry.horizon, geometry.features)

@@ -188,6 +188,32 @@ class Reprogramming(nn.Module):
         return tokens
 
 
+class OneAttention(nn.Module):
+    """One trainable attention layer in place of a language model, the ablation "LLM2Attn" of Tan et al., "Are Language
+    Models Actually Useful for Time Series Forecasting?", NeurIPS 2024.
+
+    Args:
+        width: D; heads: h.
+
+    Raises:
+        SettingsError: the heads do not divide the features.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise SettingsError(
+                f"heads: {heads}, which do not divide the {width} features of a token",
+                f"set heads to a divisor of {width}",
+            )
+        self.layer = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[M, L, D] → [M, L, D]."""
+        found: Tensor = self.layer(tokens, tokens, tokens, need_weights=False)[0]
+        return found
+
+
 class Head(nn.Module):
     """The first d_ff features of the patches' last hidden states, flattened (feature, patch), to H steps (R8).
 

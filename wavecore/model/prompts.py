@@ -127,7 +127,7 @@ class PromptReader:
         if not self.settings.attention_mask or mask is None or mask.all():
             seen = None
         else:
-            seen = torch.cat([mask, mask.new_ones(len(mask), self.patches)], dim=1)
+            seen = torch.cat([mask, mask.new_ones(len(mask), tokens.shape[1])], dim=1)
         blocks = None
         if self.settings.prompt_attention == "prefix":
             sizes = torch.tensor([fixed, told.shape[1] - fixed, tokens.shape[1]])

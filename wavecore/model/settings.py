@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from wavecore.model.wavelet_settings import SparseSettings, StreamsSettings, TokensSettings
 from wavecore.prompt.settings import PromptSettings
 
 
@@ -83,9 +84,9 @@ class TimeLLMSettings:
     Attributes:
         backbone: the language model: `minilm`, a folder (`/models/x`, `./x`), or a name on the hub (`gpt2`,
             `Qwen/Qwen2.5-3B`).
-        llm: `pretrained`; `random`: the same architecture with random frozen weights; `none`: tokens go straight to the
-            head, and there is no prompt. The word embeddings are in all three what prototypes are made of (random ones
-            in `random`).
+        llm: `pretrained`; `random`: the same architecture with random frozen weights; `attention`: one trainable
+            attention layer in its place, without a prompt; `none`: tokens go straight to the head, and there is no
+            prompt. The word embeddings are in all what prototypes are made of (random ones in `random`).
         llm_layers: how many of the language model's layers are used, from the first on.
         d_model: width of a patch embedding.
         d_ff: width E of a reprogramming head, and how many features of a hidden state the forecast is made from.
@@ -115,11 +116,12 @@ class TimeLLMSettings:
         attention_outputs: have the frozen model return all attention weights and hidden states, as the reference does
             without using them; fused attention is then impossible. Forecasts are the same.
         budget: see BudgetSettings.
+        tokens, streams, sparse: see `wavecore.model.wavelet_settings`.
         prompt: see PromptSettings.
     """
 
     backbone: str = "minilm"
-    llm: Literal["pretrained", "random", "none"] = "pretrained"
+    llm: Literal["pretrained", "random", "attention", "none"] = "pretrained"
     llm_layers: int = 6
     d_model: int = 32
     d_ff: int = 128
@@ -137,7 +139,15 @@ class TimeLLMSettings:
     frozen_mode: Literal["eval", "train"] = "eval"
     attention_outputs: bool = False
     budget: BudgetSettings = field(default_factory=BudgetSettings)
+    tokens: TokensSettings = field(default_factory=TokensSettings)
+    streams: StreamsSettings = field(default_factory=StreamsSettings)
+    sparse: SparseSettings = field(default_factory=SparseSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether tokens are read by a frozen language model, behind a prompt."""
+        return self.llm in ("pretrained", "random")
 
     def __post_init__(self) -> None:
         for name in ("llm_layers", "d_model", "d_ff", "heads", "prototypes"):
@@ -149,14 +159,25 @@ class TimeLLMSettings:
             raise ValueError("query_std: must be 0 or more")
         if self.prototype_rate <= 0:
             raise ValueError("prototype_rate: must be above 0")
-        if self.budget.enabled and (self.computation != "cached" or self.llm == "none"):
+        if self.budget.enabled and (self.computation != "cached" or not self.frozen):
             raise ValueError("budget: needs a language model and `computation: cached`")
-        if self.computation == "cached" and self.llm != "none":
+        wavelets = [name for name in ("tokens", "streams", "sparse") if getattr(self, name).enabled]
+        if self.budget.enabled and wavelets:
+            raise ValueError(f"budget: not together with {', '.join(wavelets)}, which choose the tokens too")
+        if self.streams.enabled and self.tokens.enabled and self.tokens.fusion != "concatenate":
+            raise ValueError(
+                f"streams: not together with tokens.fusion {self.tokens.fusion}, where a token is of no one scale"
+            )
+        if self.streams.enabled and self.prototypes < 2:
+            raise ValueError("streams: needs 2 prototypes or more, one for each stream")
+        if self.sparse.enabled and self.computation != "cached" and self.frozen:
+            raise ValueError("sparse: needs `computation: cached`, in which positions travel with the tokens")
+        if self.computation == "cached" and self.frozen:
             # What is computed once cannot depend on what shares the batch, nor be noisy.
             for name, value in (("attention_mask", True), ("frozen_mode", "eval"), ("attention_outputs", False)):
                 if getattr(self, name) != value:
                     raise ValueError(
                         f"computation: cached needs {name}: {str(value).lower()}; set `computation: plain`"
                     )
-        if self.prompt_attention == "prefix" and not self.attention_mask and self.llm != "none":
+        if self.prompt_attention == "prefix" and not self.attention_mask and self.frozen:
             raise ValueError("prompt_attention: prefix needs attention_mask: true; padding has no block to belong to")

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 
 from wavecore.errors import DataError, SettingsError
 from wavecore.model.attention import Reading
-from wavecore.model.budget import Groups, Reduced, TokenBudget, falling, group
+from wavecore.model.budget import Groups, Reduced, TokenBudget, falling
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
 from wavecore.model.kept import Kept
 from wavecore.model.layers import (
     Head,
     Mapping,
+    OneAttention,
     PatchEmbedding,
     Reprogramming,
     WordPrototypes,
@@ -34,8 +35,10 @@ from wavecore.model.layers import (
     patches,
 )
 from wavecore.model.prompts import Known, PromptReader
+from wavecore.model.scales import Scales
 from wavecore.model.settings import TimeLLMSettings
-from wavecore.model.spectrum import spectra
+from wavecore.model.streams import Streams
+from wavecore.model.wavelets import Wavelets
 from wavecore.prompt.tokens import Prompt, Prompter
 from wavecore.series.normalize import instance_denormalize, single_series
 from wavecore.series.windows import Batch
@@ -45,8 +48,8 @@ class Trace(NamedTuple):
     """Every step of one forward pass, for tests and for those who want to see inside. M = B·N, window first.
 
     Attributes:
-        patch_embedding: [M, L, d_model].
-        reprogrammed: [M, K, D]; K is L but for a token budget.
+        patch_embedding: [M, L, d_model]; of a wavelet stage what is seen, [M, K, C], see `wavecore.model.wavelets`.
+        reprogrammed: [M, K, D]; K is L but for a token budget and the wavelet stages.
         hidden: last hidden states, [M, K, D] behind a cached prompt, [M, P+L, D] computed plainly; without a language
             model the reprogrammed tokens.
         forecast: [B, H, N].
@@ -64,7 +67,7 @@ class Use(NamedTuple):
     """How much of what there is to read one pass reads.
 
     Attributes:
-        tokens: K of the L patches.
+        tokens: K of the L patches, or of what a wavelet stage sees.
         told: [layers, P] bool, which prompt tokens each layer sees; None: all.
     """
 
@@ -80,8 +83,9 @@ class TimeLLM(nn.Module):
         patch: length and stride in steps.
         settings: see TimeLLMSettings.
         words: the word embeddings [V, D], of the backbone where there is one; V and D are read from them.
-        backbone: the frozen language model; None for `llm: none`.
-        prompter: makes the prompts; None for `llm: none`, or where the caller gives the ids.
+        backbone: the frozen language model; None for `llm: none` and `llm: attention`.
+        prompter: makes the prompts; None without a language model, or where the caller gives the ids.
+        scales: of the benchmark; only the wavelet stages look at them.
 
     Raises:
         SettingsError: settings that do not fit window, patches or language model.
@@ -96,6 +100,7 @@ class TimeLLM(nn.Module):
         words: Tensor,
         backbone: Backbone | None,
         prompter: Prompter | None,
+        scales: Scales | None = None,
     ) -> None:
         super().__init__()
         vocabulary, width = words.shape
@@ -108,24 +113,39 @@ class TimeLLM(nn.Module):
         self.settings = settings
         self.patch = patch
         self.patches = patch_count(window, *patch)
-        self.reader = None if backbone is None else PromptReader(backbone, prompter, settings, self.patches)
-        self.patch_embedding = PatchEmbedding(patch[0], settings.d_model, settings.dropout)
+        self.patch_embedding: nn.Module = PatchEmbedding(patch[0], settings.d_model, settings.dropout)
         self.mapping: Mapping | WordPrototypes
         if settings.prototype_source == "mapping":
             self.mapping = Mapping(vocabulary, settings.prototypes)
         else:
             self.mapping = WordPrototypes(words, settings.prototypes)
-        self.reprogramming = Reprogramming(
-            settings.d_model,
-            settings.d_ff,
-            settings.heads,
-            width,
-            settings.dropout,
-            settings.dropout_on,
-            settings.query_std,
-            float(words.detach().float().square().mean().sqrt()) if settings.token_norm else 0.0,
-        )
+        scale = float(words.detach().float().square().mean().sqrt()) if settings.token_norm else 0.0
+
+        def layer() -> Reprogramming:
+            return Reprogramming(
+                settings.d_model,
+                settings.d_ff,
+                settings.heads,
+                width,
+                settings.dropout,
+                settings.dropout_on,
+                settings.query_std,
+                scale,
+            )
+
+        self.reprogramming = layer()
+        # Behind the parts of `base`, which so begin with the same weights in every stage.
         self.head = Head(settings.d_ff, self.patches, horizon, settings.dropout)
+        self.wavelets: Wavelets | None = None
+        if settings.tokens.enabled or settings.streams.enabled or settings.sparse.enabled:
+            self.wavelets = Wavelets(settings, scales or Scales(), window, patch, self.patches, layer)
+            if settings.tokens.enabled and settings.tokens.fusion == "instead":
+                # No patch is read.
+                self.patch_embedding = nn.Identity()
+                self.head = Head(settings.d_ff, self.wavelets.head_count, horizon, settings.dropout)
+        self.attention = OneAttention(width, settings.heads) if settings.llm == "attention" else None
+        self.seen_count = self.patches if self.wavelets is None else self.wavelets.seen_count
+        self.reader = None if backbone is None else PromptReader(backbone, prompter, settings, self.seen_count)
         self.backbone = backbone
         # Without a language model its words are still what prototypes are made of.
         self.own_words = None if backbone is not None else nn.Parameter(words.detach(), requires_grad=False)
@@ -143,6 +163,7 @@ class TimeLLM(nn.Module):
         # Hash of the language model's config and tokenizer, where it comes from a folder; goes into the manifest.
         self.identity: str | None = None
         self._keys_values: Kept[tuple[Tensor, Tensor]] = Kept()
+        self._fast_keys_values: Kept[tuple[Tensor, Tensor]] = Kept()
 
     @property
     def prompter(self) -> Prompter | None:
@@ -160,26 +181,39 @@ class TimeLLM(nn.Module):
         return found
 
     def keys_values(self) -> tuple[Tensor, Tensor]:
-        """K and V of the prototypes, [S, h, E] each.
+        """K and V of the prototypes, [S, h, E] each; with two streams those of the slow one.
 
         They depend on weights alone. In eval mode without gradients they are computed once and kept until one of the
         weights they come from changes, or `train()` or `eval()` is called: each forecasting pass begins with that, so
         even a write through `.data`, which torch itself does not count, lasts no longer than a pass.
         """
+        return self._constants(self._keys_values, self.reprogramming, 0)
+
+    def fast_keys_values(self) -> tuple[Tensor, Tensor]:
+        """As `keys_values`, of the fast one of two streams."""
+        assert self.streams is not None
+        return self._constants(self._fast_keys_values, self.streams.fast, 1)
+
+    def _constants(self, kept: Kept[tuple[Tensor, Tensor]], layer: Reprogramming, stream: int) -> tuple[Tensor, Tensor]:
+        def made() -> tuple[Tensor, Tensor]:
+            prototypes = self.prototypes()
+            return layer.keys_values(prototypes if self.streams is None else self.streams.subsets(prototypes)[stream])
+
         if self.training or torch.is_grad_enabled():
-            self._keys_values.drop()
-            return self.reprogramming.keys_values(self.prototypes())
-        weights = (
-            self.words,
-            *self.mapping.parameters(),
-            *self.reprogramming.key.parameters(),
-            *self.reprogramming.value.parameters(),
-        )
-        return self._keys_values.get(weights, lambda: self.reprogramming.keys_values(self.prototypes()))
+            kept.drop()
+            return made()
+        own = (*self.mapping.parameters(), *layer.key.parameters(), *layer.value.parameters())
+        return kept.get((self.words, *own), made)
+
+    @property
+    def streams(self) -> Streams | None:
+        """The second stream and the gate; None where there is one stream."""
+        return self.wavelets.streams if self.wavelets is not None else None
 
     def train(self, mode: bool = True) -> TimeLLM:
         """Also drops the kept keys and values of the prototypes; `eval()` those of the prompt too."""
         self._keys_values.drop()
+        self._fast_keys_values.drop()
         if not mode and self.reader is not None:
             self.reader.drop()
         return super().train(mode)
@@ -190,15 +224,16 @@ class TimeLLM(nn.Module):
         Raises:
             DataError: a value of a window is not finite.
         """
-        if self.budget is not None and self.settings.budget.per_window and not self.training:
+        sparse = self.settings.sparse
+        each = self.settings.budget.per_window and not self.training
+        if (self.budget is not None and each) or (sparse.enabled and sparse.keep == "threshold"):
             return self._by_need(batch.x, _known(facts=batch.facts))
         return self.trace(batch.x, facts=batch.facts).forecast
 
     def _by_need(self, x: Tensor, known: Known) -> Tensor:
         """Forecasts where each series is read with as many tokens as it needs: those of a size together."""
-        assert self.budget is not None
         series, mean, std = self.normalized(x)
-        need, told = self.budget.needed(patches(series, *self.patch)), self.use().told
+        need, told = self._needed(series), self.use().told
         ahead = series.new_empty((len(series), self.head.linear.out_features))
         for size in need.unique().tolist():
             rows = (need == size).nonzero()[:, 0]
@@ -207,35 +242,15 @@ class TimeLLM(nn.Module):
 
     def needed(self, x: Tensor) -> Tensor:
         """How many tokens each series of the windows x [B, T, N] is read with, [M] int64."""
-        series, _, _ = self.normalized(x)
+        return self._needed(self.normalized(x)[0])
+
+    def _needed(self, series: Tensor) -> Tensor:
+        if self.wavelets is not None:
+            return self.wavelets.needed(series)
         if self.budget is None or not self.settings.budget.per_window:
             tokens = self.patches if self.budget is None else int(self.budget.tokens)
-            return torch.full((len(series),), tokens, device=x.device)
+            return torch.full((len(series),), tokens, device=series.device)
         return self.budget.needed(patches(series, *self.patch))
-
-    def evidence(self, x: Tensor, count: int) -> Tensor:
-        """Evidence of the first `count` tokens kept of each series, in the order of choice, falling: [M, count]."""
-        series, _, _ = self.normalized(x)
-        return group(spectra(patches(series, *self.patch), self.settings.budget), count).in_turn()
-
-    def influence(self, x: Tensor) -> Tensor:
-        """How much each layer's patches attend to each prompt token, [layers, P]: mean over series, patches and heads;
-        P is the longest prompt among these windows x [B, T, N].
-
-        Raises:
-            SettingsError: the prompt is not computed apart from the patches (`computation: plain`), or there is none.
-        """
-        if self.backbone is None or self.reader is None or self.settings.computation == "plain":
-            raise SettingsError("influence: needs a language model and `computation: cached`", "choose another stage")
-        series, _, _ = self.normalized(x)
-        tokens = self.reprogramming(self.patch_embedding(patches(series, *self.patch)), *self.keys_values())
-        prefix = self.reader.prefix(series)
-        reading = Reading(prefix, weights=[])
-        positions = prefix.length[:, None] + torch.arange(self.patches, device=x.device)
-        self.backbone.read(tokens, positions.expand(len(tokens), -1), reading)
-        assert reading.weights is not None
-        width = prefix.keys[0].shape[2]
-        return torch.stack([w[..., :width].float().mean(dim=(0, 1, 2)) for w in reading.weights])
 
     def normalized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Windows as single series, window first: [B, T, N] → [M, T], their mean and deviation [B, N] (R1).
@@ -280,22 +295,36 @@ class TimeLLM(nn.Module):
 
     def _trace(self, series: Tensor, known: Known, use: Use) -> Trace:
         """As `trace`, of normalized series [M, T]; the forecast [M, H] is normalized too."""
-        cut = patches(series, *self.patch)
-        embedded = self.patch_embedding(cut)
-        reduced = Reduced(embedded, None, None)
-        if self.budget is not None:
-            reduced = self.budget.reduce(cut, embedded, use.tokens)
-        reprogrammed = self.reprogramming(reduced.embedded, *self.keys_values())
+        embedded, reduced, reprogrammed = self.tokens(series, use.tokens)
         hidden = self._read(series, reprogrammed, reduced, known, use)
         with torch.autocast(series.device.type, enabled=False):
             read = hidden[:, -reprogrammed.shape[1] :, : self.head.features].float()
-            ahead = self.head(read if self.budget is None else self.budget.restore(read, reduced))
+            if self.wavelets is not None:
+                read = self.wavelets.states(read, reduced)
+            elif self.budget is not None:
+                read = self.budget.restore(read, reduced)
+            ahead = self.head(read)
         return Trace(embedded, reprogrammed, hidden, ahead, reduced.groups)
+
+    def tokens(self, series: Tensor, count: int) -> tuple[Tensor, Reduced, Tensor]:
+        """Normalized series [M, T] → what is seen of them [M, L, d_model], the `count` tokens that are read, and these
+        re-expressed through the prototypes, [M, count, D]."""
+        cut = patches(series, *self.patch)
+        if self.wavelets is not None:
+            seen = self.wavelets.seen(series, cut, self.patch_embedding)
+            reduced = self.wavelets.read(series, seen, count)
+            constants, fast = self.keys_values(), self.fast_keys_values
+            return seen, reduced, self.wavelets.reprogrammed(reduced.embedded, self.reprogramming, constants, fast)
+        seen = self.patch_embedding(cut)
+        reduced = Reduced(seen, None, None) if self.budget is None else self.budget.reduce(cut, seen, count)
+        return seen, reduced, self.reprogramming(reduced.embedded, *self.keys_values())
 
     def use(self) -> Use:
         """What a pass reads: all without a budget; in training a size drawn for the step; else what was chosen."""
+        if self.wavelets is not None and self.wavelets.sparse is not None:
+            return Use(self.wavelets.sparse.most)
         if self.budget is None:
-            return Use(self.patches)
+            return Use(self.seen_count)
         if self.training:
             size = self.budget.drawn()
             return Use(size.tokens, self.falling(size.facts, size.depth))
@@ -313,15 +342,22 @@ class TimeLLM(nn.Module):
 
     def _read(self, series: Tensor, tokens: Tensor, reduced: Reduced, known: Known, use: Use) -> Tensor:
         """Tokens through the frozen layers, behind the prompt: [M, T], [M, K, D] → see Trace.hidden."""
+        if self.attention is not None:
+            attended: Tensor = self.attention(tokens)
+            return attended
         if self.backbone is None or self.reader is None:
             return tokens
         if self.settings.computation == "plain":
             return self.reader.plain(series, tokens, known)
         prefix = self.reader.prefix(series, known, use.told)
-        at = torch.arange(self.patches, device=tokens.device) if reduced.groups is None else reduced.groups.kept
+        at = torch.arange(self.seen_count, device=tokens.device) if reduced.groups is None else reduced.groups.kept
         positions = (prefix.length[:, None] + at).expand(len(tokens), -1)
-        groups = reduced.groups if self.settings.budget.counted else None
-        return self.backbone.read(tokens, positions, Reading(prefix, counts=groups.members if groups else None))
+        if self.wavelets is not None:
+            counts = self.wavelets.counts(reduced.groups)
+        else:
+            counted = reduced.groups is not None and self.settings.budget.counted
+            counts = reduced.groups.members if counted and reduced.groups is not None else None
+        return self.backbone.read(tokens, positions, Reading(prefix, counts=counts))
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """The trainable parts; prototypes that are weights of their own have a speed of their own."""
@@ -331,14 +367,19 @@ class TimeLLM(nn.Module):
             tuple(self.mapping.parameters()),
             1.0 if mapped else self.settings.prototype_rate,
         )
-        learned = tuple(self.budget.parameters()) if self.budget is not None else ()
-        return (
+        groups = (
             ParameterGroup("patch embedding", tuple(self.patch_embedding.parameters())),
             prototypes,
             ParameterGroup("reprogramming", tuple(self.reprogramming.parameters())),
             ParameterGroup("head", tuple(self.head.parameters())),
-            *([ParameterGroup("token budget", learned)] if learned else []),
+            *(ParameterGroup(name, tuple(module.parameters())) for name, module in self._further()),
         )
+        return tuple(group for group in groups if group.parameters)
+
+    def _further(self) -> list[tuple[str, nn.Module]]:
+        """The trainable parts that only some stages have."""
+        named = {"token budget": self.budget, "wavelets": self.wavelets, "attention": self.attention}
+        return [(name, module) for name, module in named.items() if module is not None]
 
     def weight_parts(self) -> tuple[Part, ...]:
         """Trainable and frozen weights, part by part (R12)."""
@@ -351,8 +392,7 @@ class TimeLLM(nn.Module):
         if self.backbone is not None:
             frozen = part("", self.backbone).frozen
             found.append(Part("language model without its words", 0, frozen - self.words.numel()))
-        if self.budget is not None:
-            found.append(part("token budget", self.budget))
+        found += [part(name, module) for name, module in self._further()]
         return (*found, part("head", self.head))
 
 

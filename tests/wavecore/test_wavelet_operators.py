@@ -1,0 +1,102 @@
+"""Analysis operators of torch against PyWavelets, and their gradients."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import pywt
+import torch
+from torch import Tensor
+
+from wavecore.config import FeatureSettings
+from wavecore.errors import SettingsError
+from wavecore.wavelet.operators import Analysis, Packets, low_pass
+from wavecore.wavelet.transform import bands, decompose, max_levels
+
+WAVELETS = ("haar", "db2", "db4", "sym4", "coif1", "bior2.2")
+LENGTHS = (96, 97, 63, 24)
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+def settings_of(wavelet: str, mode: str, levels: int) -> FeatureSettings:
+    return FeatureSettings(wavelet=wavelet, mode=mode, levels=levels)
+
+
+def rows(length: int, dtype: torch.dtype, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 3, length))).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("mode", pywt.Modes.modes)
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_bands_are_those_of_pywt(wavelet: str, mode: str, dtype: torch.dtype) -> None:
+    for length in LENGTHS:
+        x = rows(length, dtype)
+        for levels in range(1, max_levels(wavelet, length) + 1):
+            found = Analysis(settings_of(wavelet, mode, levels), length)(x)
+            expected = pywt.wavedec(x.double().numpy(), wavelet, mode=mode, level=levels, axis=-1)
+            assert tuple(found) == bands(levels)
+            for part, oracle in zip(found.values(), expected, strict=True):
+                assert part.dtype == dtype
+                # `smooth` runs on along the last slope: a level's ends may be a hundred times the window.
+                largest = max(1.0, float(np.abs(oracle).max()))
+                np.testing.assert_allclose(part.double().numpy() / largest, oracle / largest, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("mode", ["periodization", "symmetric", "zero"])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_packets_are_those_of_pywt(wavelet: str, mode: str) -> None:
+    for length in (96, 97):
+        x = rows(length, torch.float64)
+        for levels in range(1, max_levels(wavelet, length) + 1):
+            found = Packets(settings_of(wavelet, mode, levels), length)(x)
+            tree = pywt.WaveletPacket(x.numpy(), wavelet, mode=mode, maxlevel=levels, axis=-1)
+            expected = np.stack([node.data for node in tree.get_level(levels, order="freq")], axis=-2)
+            np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("mode", pywt.Modes.modes)
+def test_gradients_are_those_of_the_operator(mode: str) -> None:
+    analysis, packets = (make(settings_of("db2", mode, 2), 17) for make in (Analysis, Packets))
+    x = rows(17, torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda t: tuple(analysis(t).values()), (x,))
+    assert torch.autograd.gradcheck(packets, (x,))
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db4", "sym4"])
+def test_energies_of_an_orthogonal_wavelet_sum_to_the_signals(wavelet: str) -> None:
+    x = rows(96, torch.float64)
+    for make in (Analysis, Packets):
+        found = make(settings_of(wavelet, "periodization", 2), 96)(x)
+        parts = found.values() if isinstance(found, dict) else (found.flatten(-2),)
+        total = torch.stack([part.square().sum(dim=-1) for part in parts]).sum(dim=0)
+        torch.testing.assert_close(total, x.square().sum(dim=-1), rtol=1e-10, atol=0)
+
+
+def test_nothing_of_an_operator_is_saved_or_trained() -> None:
+    analysis = Analysis(settings_of("db4", "symmetric", 2), 96)
+    assert not analysis.state_dict()
+    assert not list(analysis.parameters())
+
+
+@pytest.mark.parametrize("mode", ["periodization", "symmetric"])
+@pytest.mark.parametrize("length", [96, 97])
+def test_a_window_is_the_sum_of_its_slow_and_fast_part(mode: str, length: int) -> None:
+    settings = settings_of("db4", mode, 3)
+    x = rows(length, torch.float64).numpy()
+    for fastest in (1, 2, 3, 4):
+        slow = x @ low_pass(settings, length, fastest)
+        parts = decompose(x, settings)
+        kept = [p if b[0] == "A" or int(b[1:]) >= fastest else np.zeros_like(p) for b, p in parts.items()]
+        np.testing.assert_allclose(slow, pywt.waverec(kept, "db4", mode=mode)[..., :length], atol=1e-10)
+    np.testing.assert_allclose(x @ low_pass(settings, length, 1), x, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", [Analysis, Packets])
+@pytest.mark.parametrize(
+    ("wavelet", "mode", "levels", "named"),
+    [("dv4", "zero", 1, "db4"), ("db4", "zeros", 1, "zero"), ("db4", "zero", 9, "set levels to 3")],
+)
+def test_what_cannot_be_computed_is_one_error(make: type, wavelet: str, mode: str, levels: int, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        make(settings_of(wavelet, mode, levels), 96)

@@ -1,0 +1,176 @@
+"""Fewer time-series tokens between embedding and reprogramming, by what wavelets say of them (W5).
+
+The rule. The dominant scales of a window are the fewest that hold `dominant` of its energy. A token's score is the
+mean energy per step that these scales have in the token's stretch: a patch counts all of them, a wavelet token its own
+scale, and nothing where that scale is not dominant. The last token always stays, since the forecast begins behind it;
+then the tokens of the highest scores stay, of equal ones the later. `entropy` and `variance` score otherwise and choose
+alike. Every other token belongs to the nearest kept one of its own scale. Positions travel with the tokens; prompts are
+never touched here.
+
+Letters: M series, T steps, K tokens (W wavelet tokens, then L patches), k kept ones, C features of a token.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from wavecore.errors import SettingsError
+from wavecore.model.budget import Groups, Reduced, grouped, joined
+from wavecore.model.layers import patches
+from wavecore.model.scales import Scales
+from wavecore.model.wavelet_settings import SparseSettings
+from wavecore.model.wavelet_tokens import WaveletTokens
+from wavecore.wavelet.operators import Analysis
+
+# Where windows differ in how many tokens they keep, those of a size are read together: so many sizes there are.
+SIZES = 8
+
+
+class Sparse(nn.Module):
+    """What is kept.
+
+    Args:
+        settings: see SparseSettings.
+        scales: of the benchmark.
+        window: T.
+        patch: length and stride of a patch in steps.
+        count: L.
+        wavelets: the wavelet tokens that are read too; None without.
+
+    Raises:
+        SettingsError: less than one token, or more than there are.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        settings: SparseSettings,
+        scales: Scales,
+        window: int,
+        patch: tuple[int, int],
+        count: int,
+        wavelets: WaveletTokens | None,
+    ) -> None:
+        super().__init__()
+        self.settings, self.patch, self.patches = settings, patch, count
+        self.analysis = Analysis(scales.features, window)
+        middle = torch.arange(count) * float(patch[1]) + patch[0] / 2
+        own = torch.full((count,), -1)
+        self.wavelets = wavelets
+        if wavelets is not None and wavelets.settings.fusion == "instead":
+            self.patches, middle, own = 0, wavelets.centre, wavelets.scale
+        elif wavelets is not None and wavelets.settings.fusion == "concatenate":
+            middle, own = torch.cat([wavelets.centre, middle]), torch.cat([wavelets.scale, own])
+        else:
+            self.wavelets = None
+        self.register_buffer("centre", middle, persistent=False)
+        self.register_buffer("scale", own, persistent=False)
+        total = len(middle)
+        if settings.keep == "count" and settings.count > total:
+            raise SettingsError(
+                f"sparse.count: {settings.count} tokens, but a window has {total}", f"set it to {total} or less"
+            )
+        if settings.keep == "share" and settings.share * total < 1:
+            raise SettingsError(
+                f"sparse.share: {settings.share:g} of {total} tokens is less than one",
+                f"set it to {1 / total:.4f} or more",
+            )
+
+    @property
+    def most(self) -> int:
+        """How many tokens a window keeps; with a threshold, at most."""
+        total = len(self.centre)
+        if self.settings.keep == "count":
+            return self.settings.count
+        return math.floor(self.settings.share * total) if self.settings.keep == "share" else total
+
+    def scores(self, series: Tensor) -> Tensor:
+        """Normalized series [M, T] → [M, K]; 0 throughout a constant window."""
+        with torch.no_grad(), torch.autocast(series.device.type, enabled=False):
+            series = series.float()
+            parts = [self._of_patches(series)] if self.patches else []
+            if self.wavelets is not None:
+                parts.insert(0, self._of_wavelets(series, self.wavelets))
+            return torch.cat(parts, dim=1)
+
+    def needed(self, series: Tensor) -> Tensor:
+        """How many tokens each window keeps: [M, T] → [M] int64. With a threshold, as many as are above it, and then so
+        many more that only a few different sizes occur."""
+        if self.settings.keep != "threshold":
+            return torch.full((len(series),), self.most, device=series.device)
+        score, total = self.scores(series), len(self.centre)
+        above = (score > 0) & (score >= self.settings.threshold * score.mean(dim=1, keepdim=True))
+        step = math.ceil(total / SIZES)
+        return (((above.sum(dim=1).clamp(min=1) + step - 1) // step) * step).clamp(max=total)
+
+    def groups(self, series: Tensor, count: int) -> Groups:
+        """The `count` tokens that stay of each window [M, T], and what stands for the others."""
+        score = self.scores(series)
+        first = score.clone()
+        # Behind it the forecast begins.
+        first[:, -1] = torch.inf
+        # Of equal scores the later token comes first.
+        order = first.flip(1).argsort(dim=1, descending=True, stable=True)
+        chosen = len(self.centre) - 1 - order[:, :count]
+        places, turn = chosen.sort(dim=1)
+        apart = (self.centre[:, None] - self.centre[None, :]).abs()
+        # Another scale is farther than any stretch of time.
+        apart = apart + (self.scale[:, None] != self.scale[None, :]) * (2 * apart.max() + 1)
+        to_kept = apart[:, places].permute(1, 0, 2)
+        return grouped(places, turn, score.gather(1, places), to_kept)
+
+    def reduce(self, series: Tensor, embedded: Tensor, count: int) -> Reduced:
+        """Tokens [M, K, C] of the windows [M, T] → `count` each."""
+        if count >= embedded.shape[1]:
+            return Reduced(embedded, None, None)
+        return joined(embedded, self.groups(series, count), "merge" if self.settings.rest == "pool" else "drop")
+
+    def _of_patches(self, series: Tensor) -> Tensor:
+        length = series.shape[1]
+        if self.settings.by == "variance":
+            return patches(series, *self.patch).var(dim=-1, unbiased=False)
+        parts = list(self.analysis(series).values())
+        # Energy per step: a coefficient's is spread over the steps that it stands for.
+        density = [p.square() * (p.shape[-1] / length) for p in parts]
+        steps = torch.arange(length, device=series.device)
+        spread = torch.stack([d[:, (steps * d.shape[-1]) // length] for d in density], dim=1)
+        local = patches(spread.flatten(end_dim=1), *self.patch).mean(dim=-1).view(*spread.shape[:2], -1)
+        if self.settings.by == "entropy":
+            return _entropy(local, dim=1)
+        energy = torch.stack([p.square().sum(dim=-1) for p in parts], dim=-1)
+        return (local * dominant(energy, self.settings.dominant).unsqueeze(-1)).sum(dim=1)
+
+    def _of_wavelets(self, series: Tensor, wavelets: WaveletTokens) -> Tensor:
+        blocks = wavelets.blocks(series)
+        if self.settings.by == "entropy":
+            return _entropy(blocks.square(), dim=-1)
+        # Coefficients per step, so that a token's energy is per step too.
+        each = torch.tensor(wavelets.lengths, device=series.device)[wavelets.scale] / series.shape[1]
+        if self.settings.by == "variance":
+            return blocks.var(dim=-1, unbiased=False) * each
+        power = blocks.square().mean(dim=-1) * each
+        energy = blocks.new_zeros((len(series), len(wavelets.bands)))
+        energy.index_add_(1, wavelets.scale, blocks.square().sum(dim=-1))
+        return power * dominant(energy, self.settings.dominant)[:, wavelets.scale]
+
+
+def dominant(energy: Tensor, share: float) -> Tensor:
+    """The fewest scales that hold `share` of a window's energy: [M, B] → [M, B] bool; none where there is no energy."""
+    ranked, order = energy.sort(dim=1, descending=True, stable=True)
+    total = energy.sum(dim=1, keepdim=True)
+    # A scale belongs to them while those before it hold less.
+    before = ranked.cumsum(dim=1) - ranked
+    chosen = (before < share * total) & (ranked > 0)
+    return torch.zeros_like(chosen).scatter(1, order, chosen)
+
+
+def _entropy(energy: Tensor, dim: int) -> Tensor:
+    """Shannon entropy of shares along `dim`, between 0 and 1; 0 where there is no energy."""
+    total = energy.sum(dim=dim, keepdim=True)
+    share = energy / total.clamp_min(torch.finfo(energy.dtype).tiny)
+    return torch.special.entr(share).sum(dim=dim) / math.log(max(energy.shape[dim], 2))

@@ -1,0 +1,153 @@
+"""The wavelet transform of `transform`, as operators that gradients flow through, on any device.
+
+One level is a convolution with PyWavelets' own filters, two steps at a time, over a window that is continued at its
+ends as PyWavelets continues it. Each continuation, whatever the border mode, is a linear function of the window; its
+matrix is read off by having PyWavelets continue unit impulses, so no rule is written here a second time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pywt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wavecore.config import FeatureSettings
+from wavecore.wavelet.transform import bands, check, decompose, filters, reconstruct
+
+
+class Level(nn.Module):
+    """One level of a decomposition: a row of n steps becomes its slow and its fast half.
+
+    Args:
+        wavelet, mode: of PyWavelets, known to be good.
+        length: n.
+
+    Attributes:
+        halves: steps of either half.
+    """
+
+    taps: Tensor
+    before: Tensor
+    after: Tensor
+
+    def __init__(self, wavelet: str, mode: str, length: int) -> None:
+        super().__init__()
+        bank = filters(wavelet)
+        size = bank.dec_len
+        self.halves = pywt.dwt_coeff_len(length, size, mode)
+        # Output k is the sum of tap j times step 2k + shift - j, as pywt counts.
+        left, right = (size // 2 - 1, size // 2 - 1) if mode == "periodization" else (size - 2, size - 1)
+        before, after = _continued(length, left, right, mode)
+        # Turned round, since torch's convolution does not.
+        taps = np.stack([bank.dec_lo[::-1], bank.dec_hi[::-1]])
+        for name, array in (("taps", taps), ("before", before), ("after", after)):
+            # Constants: they follow the module to a device and are no part of what is saved.
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., n] → slow and fast half, [..., halves] each."""
+        before, after, taps = (t.to(x.dtype) for t in (self.before, self.after, self.taps))
+        longer = torch.cat([x @ before, x, x @ after], dim=-1).flatten(end_dim=-2)
+        found = F.conv1d(longer.unsqueeze(1), taps.unsqueeze(1), stride=2)[..., : self.halves]
+        slow, fast = found.unbind(dim=1)
+        return slow.view(*x.shape[:-1], -1), fast.view(*x.shape[:-1], -1)
+
+
+def _continued(length: int, left: int, right: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """What stands before and behind a row of n steps, as matrices [n, left] and [n, right] to multiply it by."""
+    impulses = np.eye(length)
+    if mode == "periodization":
+        # An odd row is made even by its last step, once more, and then goes round.
+        even = np.concatenate([impulses, impulses[:, -1:]], axis=1) if length % 2 else impulses
+        around = even.shape[1]
+        extra = around - length
+        return even[:, np.arange(-left, 0) % around], even[:, np.arange(length, length + extra + right) % around]
+    longer = np.stack([pywt.pad(row, (left, right), mode) for row in impulses])
+    return longer[:, :left], longer[:, left + length :]
+
+
+class Analysis(nn.Module):
+    """The bands of a window, as `wavecore.wavelet.transform.decompose` gives them.
+
+    Args:
+        settings: wavelet, mode, levels.
+        length: T.
+
+    Raises:
+        SettingsError: see `wavecore.wavelet.transform.check`.
+    """
+
+    def __init__(self, settings: FeatureSettings, length: int) -> None:
+        super().__init__()
+        check(settings.wavelet, settings.mode, settings.levels, length)
+        self.bands = bands(settings.levels)
+        self.levels = nn.ModuleList()
+        for _ in range(settings.levels):
+            level = Level(settings.wavelet, settings.mode, length)
+            self.levels.append(level)
+            length = level.halves
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """[..., T] → {band: [..., n_band]}, slow to fast."""
+        found = []
+        for level in self.levels:
+            x, fast = level(x)
+            found.append(fast)
+        return dict(zip(self.bands, (x, *reversed(found)), strict=True))
+
+
+class Packets(nn.Module):
+    """The wavelet packets of a window: both halves of every level are split again, into 2^J bands of equal width
+    (Coifman and Wickerhauser, IEEE Trans. Inf. Theory 38(2), 1992).
+
+    Args:
+        settings: wavelet, mode, levels.
+        length: T.
+
+    Raises:
+        SettingsError: see `wavecore.wavelet.transform.check`.
+    """
+
+    def __init__(self, settings: FeatureSettings, length: int) -> None:
+        super().__init__()
+        check(settings.wavelet, settings.mode, settings.levels, length)
+        self.levels = nn.ModuleList()
+        for _ in range(settings.levels):
+            level = Level(settings.wavelet, settings.mode, length)
+            self.levels.append(level)
+            length = level.halves
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., T] → [..., 2^J, n], from slow to fast."""
+        nodes = x.unsqueeze(-2)
+        for level in self.levels:
+            halves = torch.stack(level(nodes), dim=-2)
+            # Halving turns the order of what was the upper half of a band round: there the fast half is the slower.
+            odd = torch.arange(halves.shape[-3], device=x.device) % 2 == 1
+            halves = torch.where(odd[:, None, None], halves.flip(-2), halves)
+            nodes = halves.flatten(-3, -2)
+        return nodes
+
+
+def low_pass(settings: FeatureSettings, length: int, fastest: int) -> np.ndarray:
+    """What is slow in a window, as a matrix: x @ low_pass is x without its bands D_j of j < `fastest`.
+
+    Args:
+        settings: wavelet, mode, levels.
+        length: T.
+        fastest: the smallest j of a D_j that counts as slow, 1 … J + 1; with J + 1 only A_J does.
+
+    Returns:
+        [T, T].
+
+    Raises:
+        SettingsError: see `wavecore.wavelet.transform.check`.
+    """
+    parts = decompose(np.eye(length), settings)
+    kept = {
+        band: part if band[0] == "A" or int(band[1:]) >= fastest else np.zeros_like(part)
+        for band, part in parts.items()
+    }
+    return reconstruct(kept, length, settings)
