@@ -79,18 +79,27 @@ def _evaluation(work: Work) -> Made:
 
 def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
     """What an evaluation follows from; a seed whose evaluation says the same is not scored again."""
-    import dataclasses
-
     from wavecore.learn.checkpoint import read_manifest
-    from wavecore.learn.manifest import hash_of
 
-    judge = {k: v for k, v in dataclasses.asdict(ground.settings.judge).items() if k in JUDGE_KEYS}
+    found = read_manifest(model)
     return {
-        "model": read_manifest(model)["manifest_hash"],
+        "model": found["manifest_hash"],
+        # What the model follows from: a clone that has the results alone can tell whether they are of its settings.
+        "config_hash": found["config_hash"],
+        "trained_by": found["code_hash"],
         "data_hash": ground.data_hash,
-        "settings": hash_of(judge),
+        "settings": judge_hash(ground.settings),
         "code_hash": code,
     }
+
+
+def judge_hash(settings: Any) -> str:
+    """The settings that an evaluation follows from, as one hash."""
+    import dataclasses
+
+    from wavecore.learn.manifest import hash_of
+
+    return hash_of({k: v for k, v in dataclasses.asdict(settings.judge).items() if k in JUDGE_KEYS})
 
 
 def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]) -> bool:
@@ -211,7 +220,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
 
 def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:
     """One test window seen from inside the model, with its prompt; None for a model without prototypes."""
-    from wavecore.inside import look, stayed
+    from wavecore.inside import look, stayed, two_streams
     from wavecore.model.groups import parts
     from wavecore.model.time_llm import TimeLLM
 
@@ -223,11 +232,13 @@ def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any]
         "window": origin - ground.benchmark.window,
         "channel": ground.arrays.channels[0],
         "patch": [ground.benchmark.patch.length, ground.benchmark.patch.stride],
+        "reads": "patches" if module.wavelets is None or module.wavelets.reads_patches else "wavelets",
         "prompt": told[0].text if told else "",
         "prompt tokens": [len(p.ids) for p in told],
         "parts": [list(p) for p in parts(module)],
         **look(module, x[0]).as_plain(),
         **({"budget": kept} if (kept := stayed(module, x[0])) else {}),
+        **({"streams": both} if (both := two_streams(module, x[0])) else {}),
     }
     # One patch per line.
     found["rows"] = found.pop("attention")

@@ -288,6 +288,9 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
     """
     share = 100 * np.asarray(seen["rows"], dtype=np.float64).T
     stride = int(seen["patch"][1])
+    read = f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})"
+    if seen.get("reads") == "wavelets":
+        stride, read = 1, f"wavelet token, slow scales first (window {seen['window']}, {literal(str(seen['channel']))})"
     with style():
         figure, (axis,) = panels(1, 1, width=6.4, height=0.2 * len(share) + 1.3)
         extent = (0, share.shape[1] * stride, len(share) - 0.5, -0.5)
@@ -297,7 +300,7 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
             f"{p}  {shortened(drawable(str(w[0][0])), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)
         ]
         axis.set_yticks(range(len(names)), [literal(name) for name in names])
-        axis.set_xlabel(f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})")
+        axis.set_xlabel(read)
         axis.grid(False)
         figure.colorbar(image, ax=axis, label="attention, %", fraction=0.04, pad=0.02)
         return finished(figure)

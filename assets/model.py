@@ -55,7 +55,7 @@ def model(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions
 
 
 def _model(work: Work) -> Made:
-    from assets.training import Ground, wanted_seeds
+    from assets.training import Ground, expected_of, wanted_seeds
     from wavecore.learn.checkpoint import discard_resume
 
     benchmark, stage = work.key.split("|")
@@ -68,7 +68,7 @@ def _model(work: Work) -> Made:
     for seed in wanted:
         due = only is None or not chosen.seeded or seed == int(only)
         finished = work.project.resume(benchmark, stage, seed) / "finished"
-        expected = _expected(work, ground, chosen, seed)
+        expected = expected_of(work.project, ground, chosen, seed)
         standing = next((p for p in (seed_folder(target, seed), finished) if _stands(work, p, expected)), None)
         if standing is None and due:
             with compute_lock(work.project, work.context.log.info):
@@ -88,27 +88,6 @@ def _model(work: Work) -> Made:
         discard_resume(work.project.resume(benchmark, stage, seed) / "run")
         shutil.rmtree(work.project.resume(benchmark, stage, seed), ignore_errors=True)
     return _report(work, ground, chosen, trained, missing, notes)
-
-
-def _expected(work: Work, ground: Any, stage: Stage, seed: int) -> dict[str, Any]:
-    """What a model's manifest must say to be the one that a training now would end with; known before it starts."""
-    from assets.training import TRAIN_ROOMS, backbone_hash
-    from wavecore.learn.device import place_of
-    from wavecore.learn.manifest import code_hash, hash_of, versions
-
-    settings = ground.train_settings(stage)
-    place = place_of(settings)
-    return {
-        "config_hash": hash_of(ground.config(stage, seed)),
-        "data_hash": ground.data_hash,
-        "code_hash": code_hash(TRAIN_ROOMS, work.project.root),
-        "seed": seed,
-        "threads": settings.threads if stage.trained else 1,
-        "device": place.device if stage.trained else "cpu",
-        "dtype": place.precision if stage.trained else "float32",
-        "versions": versions(),
-        "backbone_hash": backbone_hash(ground, stage),
-    }
 
 
 def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
@@ -135,7 +114,7 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
 def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:
     """Train one seed and save it as `finished`, outside the artifact. Returns what a user should know."""
     from assets.told import told_windows
-    from assets.training import TRAIN_ROOMS
+    from assets.training import TRAIN_ROOMS, expected_of
     from wavecore.learn.checkpoint import save_model
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
@@ -144,7 +123,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     where = f"{ground.benchmark.name} {stage.name} seed {seed}"
     config, settings = ground.config(stage, seed), ground.train_settings(stage)
     module = build(stage, ground.geometry_of(stage), ground.settings, ground.benchmark.name, seed)
-    expected = _expected(work, ground, stage, seed)
+    expected = expected_of(work.project, ground, stage, seed)
     curve: list[dict[str, Any]] = []
     notes: list[str] = []
     calibration: list[dict[str, Any]] = []

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from assets import figures, figures_budget, lineage_graph
+from assets import figures, figures_budget, figures_wavelets, lineage_graph
 from assets.report_data import BenchmarkReport, DatasetReport, ReportData, StageResult
 from assets.report_html import (
     NONE,
@@ -189,6 +189,10 @@ def _pictures(b: BenchmarkReport, anchor: str) -> str:
         parts.append(
             figure(curve, f"Training of {s.stage}", "Validation is on <i>select</i>; the dot is what was kept.")
         )
+        if all("low" in row for rows in s.curves.values() for row in rows):
+            drawn = figures_wavelets.curriculum(s.curves).svg(f"{anchor}-curriculum-{i}")
+            note = "Moved on whenever a look at <i>select</i> found an improvement."
+            parts.append(figure(drawn, f"Weights in the loss of {s.stage}", note))
     if not learned:
         parts.append(figure('<p class="note">No stage here learns anything.</p>', "Training"))
     panels = "".join(
@@ -242,6 +246,7 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
         shown.append(
             f"<details><summary>{text(s.stage)}</summary>{told}{counted}"
             f'<div class="grid">{figure(drawn, "Which prototypes the patches attend to", note, "wide")}</div>'
+            + _streams(seen, f"{anchor}-streams-{i}")
             + _budget(seen, f"{anchor}-budget-{i}")
             + table(("prototype", *columns), words)
             + table(("part", "trainable weights", "frozen weights"), weights, numeric=(1, 2))
@@ -250,14 +255,33 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
     return f"<h3>Inside the reprogrammed models</h3>{''.join(shown)}" if shown else ""
 
 
+def _streams(seen: Mapping[str, Any], anchor: str) -> str:
+    """What is slow and fast in the window, the gate, and the fast stream's prototypes; nothing with one stream."""
+    if "streams" not in seen:
+        return ""
+    fast = seen["streams"]["look"]
+    note = (
+        f"The picture above is of the slow stream. Evenness of the fast one's attention {number(fast['entropy'])}; "
+        f"these {len(fast['prototypes'])} prototypes hold {100 * fast['top_mass']:.1f}% of it."
+    )
+    gate = figures_wavelets.gate(seen).svg(f"{anchor}-gate")
+    heat = figures_wavelets.fast_attention(seen).svg(f"{anchor}-fast")
+    return (
+        f'<div class="grid">{figure(heat, "Which prototypes the fast stream attends to", note, "wide")}</div>'
+        f'<div class="grid">{figure(gate, "Slow and fast, and the gate between them", "", "wide")}</div>'
+    )
+
+
 def _budget(seen: Mapping[str, Any], anchor: str) -> str:
-    """Which patches were read, as a picture, and what each layer reads, as a table; nothing without a token budget."""
+    """Which patches were read, as a picture, and what each layer reads, as a table; nothing where all are read."""
     if "budget" not in seen:
         return ""
     kept = seen["budget"]
+    by = kept.get("by", "distance")
+    why = "evidence of its own" if by == "distance" else by
     note = (
-        f"{len(kept['kept'])} of {len(kept['owner'])} patches are read (shaded, stronger with more evidence of its "
-        "own; marked below). Every other patch is read as the one of its colour."
+        f"{len(kept['kept'])} of {len(kept['owner'])} patches are read (shaded, stronger with more {why}; marked "
+        "below). Every other patch is read as the one of its colour."
     )
     layers = [(str(i), str(series), str(prompt)) for i, (series, prompt) in enumerate(kept["layers"], start=1)]
     drawn = figures_budget.kept_tokens(seen).svg(anchor)

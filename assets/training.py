@@ -202,6 +202,26 @@ def backbone_hash(ground: Ground, stage: Stage) -> str | None:
     return language.identity(language.find(settings.backbone)) if isinstance(settings, TimeLLMSettings) else None
 
 
+def expected_of(project: Project, ground: Ground, stage: Stage, seed: int) -> dict[str, Any]:
+    """What a model's manifest must say to be the one that a training now would end with; known before it starts."""
+    from wavecore.learn.device import place_of
+    from wavecore.learn.manifest import code_hash, hash_of, versions
+
+    settings = ground.train_settings(stage)
+    place = place_of(settings)
+    return {
+        "config_hash": hash_of(ground.config(stage, seed)),
+        "data_hash": ground.data_hash,
+        "code_hash": code_hash(TRAIN_ROOMS, project.root),
+        "seed": seed,
+        "threads": settings.threads if stage.trained else 1,
+        "device": place.device if stage.trained else "cpu",
+        "dtype": place.precision if stage.trained else "float32",
+        "versions": versions(),
+        "backbone_hash": backbone_hash(ground, stage),
+    }
+
+
 def wanted_seeds(settings: Settings, benchmark: str, stage: Stage) -> tuple[int, ...]:
     """The seeds a model has folders for; where the seed changes nothing, `seed=0` stands for all."""
     return settings.seeds_of(benchmark, stage.name) if stage.seeded else (0,)

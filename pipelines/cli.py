@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -13,7 +12,9 @@ import typer
 
 from assets.project import Project
 from pipelines import bench
+from pipelines.ladder import ladder
 from pipelines.premises import premises, tokens
+from pipelines.show import show, show_leaderboard
 from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(bench.app, name="bench")
 app.command()(premises)
 app.command()(tokens)
+app.command()(ladder)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 BenchmarkOption = Annotated[
@@ -86,7 +88,7 @@ def run(
     rows = [r for b in benchmarks for r in _leaderboard(project, b) if r["stage"] in chosen]
     if seed is not None:
         rows = [r for r in rows if r["seed"] == seed or not ladder.get(r["stage"]).seeded]
-    _show_leaderboard(rows, as_json)
+    show_leaderboard(rows, as_json)
 
 
 @app.command()
@@ -97,7 +99,7 @@ def demo() -> None:
 
     project = Project.find()
     drive(project, ("demo",), project.settings().pipeline.stages, say=_say)
-    _show_leaderboard(_leaderboard(project, "demo"), as_json=False)
+    show_leaderboard(_leaderboard(project, "demo"), as_json=False)
     typer.echo(f"\nreport: {project.report / 'report.html'}")
     _need_above_mean([r for r in runs(project, "demo") if r.stage in project.settings().pipeline.stages])
 
@@ -172,7 +174,7 @@ def plan(
             if minutes is not None:
                 row["steps_that_fit"] = found.steps_that_fit
             rows.append(row)
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -182,7 +184,7 @@ def leaderboard(benchmark: BenchmarkOption = None, as_json: Json = False) -> Non
     rows = _leaderboard(project, benchmark)
     if not rows and not as_json:
         typer.echo("no results yet: `wavecore run`, or `make demo`")
-    _show_leaderboard(rows, as_json)
+    show_leaderboard(rows, as_json)
 
 
 @app.command()
@@ -247,7 +249,7 @@ def champion(benchmark: BenchmarkOption = None, as_json: Json = False) -> None:
             rows.append({"benchmark": name, "stage": found.stage, "seed": found.seed, "entry": found.entry})
     if not rows and not as_json:
         typer.echo("no champion yet: wavecore promote --benchmark B --stage S")
-    _show(rows, as_json)
+    show(rows, as_json)
 
 
 @app.command()
@@ -258,7 +260,7 @@ def sql(
     """Ask the tables: series, windows, wavelet_statistics, splits, evaluation, metrics, losses, forecasts …"""
     from pipelines.sql import query
 
-    _show(query(Project.find(), text).to_dicts(), as_json)
+    show(query(Project.find(), text).to_dicts(), as_json)
 
 
 @app.command()
@@ -274,7 +276,7 @@ def prompt(
 
     rows = prompts_of(Project.find(), benchmark, stage, window, channel)
     if as_json:
-        _show(rows, as_json)
+        show(rows, as_json)
         return
     for row in rows:
         left = f"; no room for: {'; '.join(row['left_out'])}" if row["left_out"] else ""
@@ -340,57 +342,6 @@ def _leaderboard(project: Project, benchmark: str | None) -> list[dict[str, Any]
     from assets.results import leaderboard_rows
 
     return leaderboard_rows(project, benchmark)
-
-
-def _show_leaderboard(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """All of it as JSON; for people, what fits on a line of a terminal."""
-    if as_json:
-        _show(rows, as_json)
-        return
-    short = []
-    for row in rows:
-        line = {name: row[name] for name in ("benchmark", "stage", "seed", "mse", "mae", "n_series", "train_seconds")}
-        verdict = ""
-        if row["verdict"]:
-            p = (
-                "no test"
-                if row["p_holm"] is None
-                else "p < 0.001"
-                if row["p_holm"] < 0.001
-                else f"p = {row['p_holm']:.3f}"
-            )
-            than = "from" if row["verdict"].startswith("no") else "than"
-            verdict = f"{row['verdict']} {than} {row['against']} ({p})"
-        short.append(line | {"verdict": verdict or "-"})
-    _show(short, as_json)
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            typer.echo(json.dumps(row, default=str))
-        return
-    if not rows:
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0]:
-        numeric = all(isinstance(r[name], (int, float, type(None))) for r in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(v) for v in row.values()))
-    # Piped output is not cut to the width of a terminal that is not there.
-    Console(width=None if sys.stdout.isatty() else 200, highlight=False, soft_wrap=not sys.stdout.isatty()).print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
-    return str(value)
 
 
 if __name__ == "__main__":

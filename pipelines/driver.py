@@ -45,6 +45,7 @@ def drive(
     *,
     seed: int | None = None,
     allow_hours: bool = False,
+    views: bool = True,
     say: Say = lambda line: None,
 ) -> Outcome:
     """Bring a matrix of benchmarks × stages up to date, then the views over all results.
@@ -53,6 +54,7 @@ def drive(
         benchmarks, stages: names.
         seed: train only this one of the seeds that params.yaml asks for.
         allow_hours: let training runs start whose estimate is above `pipeline.limit_minutes`.
+        views: make comparison, leaderboard and report anew at the end.
         say: told a line per step.
 
     Raises:
@@ -78,9 +80,16 @@ def drive(
             later = [s for s in steps[steps.index(step) + 1 :] if set(s.deps) & set(step.outs)]
             if later:
                 pending = (pending - {s.name for s in later}) | dirty(project, later)
-        say("comparison, leaderboard, report")
-        _execute_views(instance)
+        if views:
+            say("comparison, leaderboard, report")
+            _execute_views(instance)
     return outcome
+
+
+def refresh(project: Project) -> None:
+    """Make comparison, leaderboard and report of the present results."""
+    with instance_of(project) as instance:
+        _execute_views(instance)
 
 
 def _check_models(project: Project, benchmarks: Sequence[str], stages: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def premises(
 def tokens(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
     window: Annotated[int, typer.Option(help="The row of its first step.", min=0)],
-    stage: Annotated[str, typer.Option("--stage", "-s", help="A trained stage with a token budget.")] = "budget",
+    stage: Annotated[str, typer.Option("--stage", "-s", help="A trained stage that reads fewer patches.")] = "budget",
     channel: Annotated[str | None, typer.Option(help="One of the benchmark's; the first by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of the model.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="All of it as one JSON object.")] = False,
@@ -52,9 +52,10 @@ def tokens(
     kept = found["budget"]
     for place, evidence in zip(kept["kept"], kept["evidence"], strict=True):
         members = [i for i, owner in enumerate(kept["owner"]) if owner == place and i != place]
-        why = "the last one" if evidence is None else f"evidence {evidence:.3f}"
+        measure, whole = ("evidence", "the spectrum") if kept["by"] == "distance" else (kept["by"], "all scores")
+        why = "the last one" if evidence is None else f"{measure} {evidence:.3f}"
         stands = f"; stands for {', '.join(map(str, members))}" if members else ""
-        typer.echo(f"patch {place}: {why}, {100 * kept['contribution'][place]:.1f}% of the spectrum{stands}")
+        typer.echo(f"patch {place}: {why}, {100 * kept['contribution'][place]:.1f}% of {whole}{stands}")
     for layer, (series, prompt) in enumerate(kept["layers"], start=1):
         typer.echo(f"layer {layer}: {series} series tokens, {prompt} prompt tokens")
     typer.echo(f"picture: {found['picture']}")
@@ -67,7 +68,7 @@ def read_tokens(
 
     Raises:
         StorageError: the benchmark or the model is not made yet.
-        SettingsError: the model has no token budget, or there is no such window or channel.
+        SettingsError: the model does not choose among patches, or there is no such window or channel.
     """
     from assets.figures_budget import kept_tokens
     from wavecore.errors import SettingsError
@@ -85,7 +86,9 @@ def read_tokens(
     x = ground.windows.values[window : window + length]
     kept = stayed(model, x, place) if hasattr(model, "budget") else None
     if kept is None:
-        raise SettingsError(f"the stage {stage!r} has no token budget", "choose budget or one of its variants")
+        raise SettingsError(
+            f"the stage {stage!r} does not choose among patches", "choose budget, sparse, or one of their variants"
+        )
     patch = [ground.benchmark.patch.length, ground.benchmark.patch.stride]
     seen = {"window": window, "channel": names[place], "patch": patch, "budget": kept}
     drawn = kept_tokens(seen).png()

@@ -160,6 +160,7 @@ class PipelineSettings:
     Attributes:
         benchmarks, stages: the default matrix of `make demo`, `dvc repro` and the schedule.
         seeds: every trained stage is trained once for each.
+        ladder: the stages of `wavecore ladder`, each judged against the one below it.
         limit_minutes: a training run estimated to take longer stops before it starts, unless told.
         schedule: see ScheduleSettings.
     """
@@ -167,6 +168,7 @@ class PipelineSettings:
     benchmarks: tuple[str, ...]
     stages: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
+    ladder: tuple[str, ...] = ()
     limit_minutes: float = 60.0
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
@@ -174,7 +176,7 @@ class PipelineSettings:
         _need(len(self.benchmarks) > 0, "benchmarks: at least one is needed")
         _need(len(self.stages) > 0, "stages: at least one is needed")
         _need(len(self.seeds) > 0, "seeds: at least one is needed")
-        for name in ("benchmarks", "stages", "seeds"):
+        for name in ("benchmarks", "stages", "seeds", "ladder"):
             values = getattr(self, name)
             _need(len(set(values)) == len(values), f"{name}: one of {list(values)} stands there twice")
         _need(all(s >= 0 for s in self.seeds), "seeds: must be 0 or more")

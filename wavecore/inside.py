@@ -33,7 +33,7 @@ class Look:
 
     Attributes:
         prototypes: [k] ids, most attended first.
-        attention: [L, k], mean over heads, of these prototypes; first a wavelet stage's own tokens, if it has any.
+        attention: [L, k], mean over heads, of these prototypes; L wavelet tokens where no patch is read.
         entropy: of a patch's attention over all prototypes and heads, over log S: 1 where all count the same.
         top_mass: share of the attention that the k prototypes hold.
         by_weight: per prototype the words of the largest mapping weights; empty where prototypes are weights of their
@@ -80,6 +80,9 @@ def look(
     place = model.mapping.weight.device
     with evaluating(model), torch.inference_mode():
         attention = attended(model, x[:, channel : channel + 1].unsqueeze(0).to(place), stream)[0].double()
+        if model.wavelets is not None:
+            # Wavelet tokens that stand before the patches have another clock.
+            attention = attention[:, -model.wavelets.head_count :]
         mean = attention.mean(dim=0)
         order = mean.mean(dim=0).argsort(descending=True, stable=True)[:most]
         spread = -(attention * attention.clamp_min(1e-300).log()).sum(dim=-1).mean()
@@ -94,8 +97,37 @@ def look(
     return Look(prototypes, shown, float(spread) / whole, float(shown.sum(axis=-1).mean()), weighed, near)
 
 
+def two_streams(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None:
+    """The slow and the fast stream of one window, and how much of each patch is slow; None with one stream.
+
+    Args:
+        x: [T, N], train-standardized.
+        channel: which of its N channels.
+
+    Returns:
+        slow, fast: [T] parts of the normalized window. share: [L], of each patch that is slow. fastest: the fastest
+        band that counts as slow. look: the fast stream as `Look.as_plain` has it (`look` itself shows the slow one).
+    """
+    if model.streams is None:
+        return None
+    place = model.mapping.weight.device
+    with evaluating(model), torch.inference_mode():
+        series, _, _ = model.normalized(x[:, channel : channel + 1].unsqueeze(0).to(place))
+        slow, fast = model.streams.split(series)
+        seen, _, _ = model.tokens(series, model.seen_count)
+        share = seen[0, -model.patches :, -1]
+    levels, fastest = model.streams.levels, model.streams.fastest
+    return {
+        "slow": np.round(slow[0].double().cpu().numpy(), 4).tolist(),
+        "fast": np.round(fast[0].double().cpu().numpy(), 4).tolist(),
+        "share": np.round(share.double().cpu().numpy(), 4).tolist(),
+        "fastest": f"D{fastest}" if fastest <= levels else f"A{levels}",
+        "look": look(model, x, channel, stream="fast").as_plain(),
+    }
+
+
 def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None:
-    """Which patches of one window a token budget reads, and why; None for a model without one.
+    """Which patches of one window are read, and why; None for a model that reads all of them.
 
     Args:
         x: [T, N], train-standardized.
@@ -103,12 +135,16 @@ def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None
 
     Returns:
         series: [T] normalized values.
-        kept: places of the patches read. evidence: of each its distance from all that were kept before, null for the
-        first.
-        owner: per patch the place of the one that stands for it. away: its distance from that one.
-        contribution: per patch its share of the window's whitened spectrum.
+        by: what evidence is: `distance` from all patches kept before (token budget), or the score that chose, such as
+        `energy`.
+        kept: places of the patches read. evidence: of each, null for the one that is read whatever it says.
+        owner: per patch the place of the one that stands for it. away: its distance from that one, in evidence or in
+        steps.
+        contribution: per patch its share of the window's whitened spectrum, or of all scores.
         layers: per layer the series tokens and prompt tokens read.
     """
+    if model.wavelets is not None:
+        return _kept_by_wavelets(model, x, channel)
     if model.budget is None:
         return None
     place = model.mapping.weight.device
@@ -123,6 +159,7 @@ def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None
         told = model.budget.told[:, :width].sum(dim=1).tolist()
         evidence = [None if v == float("inf") else round(v, 4) for v in found.evidence[0].tolist()]
         return {
+            "by": "distance",
             "series": np.round(series[0].double().cpu().numpy(), 4).tolist(),
             "kept": found.kept[0].tolist(),
             "owner": found.kept[0][found.owner[0]].tolist(),
@@ -131,6 +168,35 @@ def stayed(model: TimeLLM, x: Tensor, channel: int = 0) -> dict[str, Any] | None
             "contribution": np.round(contribution(cut, settings)[0].double().cpu().numpy(), 5).tolist(),
             "layers": [[count, int(n)] for n in told],
         }
+
+
+def _kept_by_wavelets(model: TimeLLM, x: Tensor, channel: int) -> dict[str, Any] | None:
+    """As `stayed`, of a sparse stage that reads patches."""
+    assert model.wavelets is not None
+    sparse, before = model.wavelets.sparse, model.seen_count - model.patches
+    if sparse is None or not sparse.patches:
+        return None
+    place = model.mapping.weight.device
+    with evaluating(model), torch.inference_mode():
+        one = x[:, channel : channel + 1].unsqueeze(0).to(place)
+        series, _, _ = model.normalized(one)
+        count = int(model.needed(one)[0])
+        score = sparse.scores(series)[0]
+        found = sparse.groups(series, count)
+        width = max(len(p.ids) for p in model.prompts(one)) if model.prompter is not None else 0
+    kept, owner = found.kept[0], found.kept[0][found.owner[0]]
+    mine, last = kept[kept >= before], model.seen_count - 1
+    share = score[before:] / score[before:].sum().clamp_min(1e-12)
+    return {
+        "by": sparse.settings.by,
+        "series": np.round(series[0].double().cpu().numpy(), 4).tolist(),
+        "kept": (mine - before).tolist(),
+        "owner": (owner[before:] - before).tolist(),
+        "evidence": [None if int(i) == last else round(float(score[i]), 4) for i in mine],
+        "away": np.round(found.away[0, before:].double().cpu().numpy(), 4).tolist(),
+        "contribution": np.round(share.double().cpu().numpy(), 5).tolist(),
+        "layers": [[count, width]] * (model.backbone.layers if model.backbone is not None else 0),
+    }
 
 
 def words_by_weight(model: TimeLLM, prototypes: tuple[int, ...], most: int = 4) -> tuple[tuple[Word, ...], ...]:

@@ -20,7 +20,7 @@ from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.learn.checkpoint import load_model
 
-STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt")
+STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,36 @@ def test_a_budget_is_chosen_kept_and_shown(project: Path) -> None:
     assert other["calibration"] == []
 
 
+def test_the_top_of_the_ladder_is_kept_and_shown(project: Path) -> None:
+    """Tokens, loss, streams and sparse at once: what each adds is in the config, the curve and `inside.json`."""
+    folder = project / "store/models/tiny/sparse/seed=0"
+    config = json.loads((folder / "config.json").read_text())
+    assert all(config["model"][part]["enabled"] for part in ("tokens", "streams", "sparse"))
+    assert config["train"]["wavelet_loss"]["enabled"]
+    (energy,) = config["energy"].values()
+    assert len(energy) == 5
+    assert sum(energy) == pytest.approx(1, abs=1e-5)
+    assert all({"low", "high"} <= set(row) for row in json.loads((folder / "curve.json").read_text()))
+    seen = json.loads((project / "store/evaluations/tiny/sparse/seed=0/inside.json").read_text())
+    kept, both = seen["budget"], seen["streams"]
+    assert kept["by"] == "energy"
+    assert kept["evidence"][-1] is None
+    assert kept["kept"][-1] == 15
+    assert set(kept["owner"]) == set(kept["kept"])
+    assert len(seen["rows"]) == len(both["look"]["attention"]) == len(both["share"]) == 16
+    assert all(0 <= share <= 1 for share in both["share"])
+    assert {p % 2 for p in seen["prototypes"]} == {0}, "the slow stream has every other prototype"
+    assert {p % 2 for p in both["look"]["prototypes"]} == {1}
+    assert len(seen["budget"]["series"]) == len(both["slow"]) == 128
+    shown = fine(project, "tokens", "-b", "tiny", "--window", "40", "-s", "sparse").out
+    assert "patch 15: the last one" in shown
+    assert "% of all scores" in shown
+    base = json.loads((project / "store/models/tiny/base/seed=0/config.json").read_text())
+    assert not {"tokens", "streams", "sparse"} & set(base["model"])
+    assert "wavelet_loss" not in base["train"]
+    assert "energy" not in base
+
+
 def test_premises_are_measured_and_drawn(project: Path) -> None:
     found = json.loads(fine(project, "premises", "-b", "tiny", "--windows", "8", "--json").out)
     assert found["patches"] == len(found["contribution"]) == 16
@@ -119,8 +149,10 @@ def test_any_window_can_be_asked_what_was_read_of_it(project: Path) -> None:
     assert all(kept["away"][place] == 0 for place in kept["kept"])
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     assert "the last one" in fine(project, "tokens", "-b", "tiny", "--window", "40").out
-    assert "has no token budget" in refused(project, "tokens", "-b", "tiny", "--window", "40", "-s", "base")
-    assert "has no token budget" in refused(project, "tokens", "-b", "tiny", "--window", "40", "-s", "dlinear")
+    assert "does not choose among patches" in refused(project, "tokens", "-b", "tiny", "--window", "40", "-s", "base")
+    assert "does not choose among patches" in refused(
+        project, "tokens", "-b", "tiny", "--window", "40", "-s", "dlinear"
+    )
     assert "has windows 0 to" in refused(project, "tokens", "-b", "tiny", "--window", "999999")
     assert "no such channel" in refused(project, "tokens", "-b", "tiny", "--window", "4", "--channel", "x")
 
@@ -128,8 +160,14 @@ def test_any_window_can_be_asked_what_was_read_of_it(project: Path) -> None:
 def test_the_report_shows_the_inside(project: Path) -> None:
     page = (project / "store/report/report.html").read_text()
     assert "Inside the reprogrammed models" in page
-    assert page.count("Which prototypes the patches attend to") == 4
-    assert page.count("Which patches are read") == 1
+    assert page.count("Which prototypes the patches attend to") == 5
+    assert page.count("Which patches are read") == 2
+    for once in (
+        "Which prototypes the fast stream attends to",
+        "and the gate between them",
+        "Weights in the loss of sparse",
+    ):
+        assert page.count(once) == 1
     assert "nearest words" in page
     assert 'http-equiv="Content-Security-Policy"' in page
 
@@ -252,7 +290,7 @@ def test_a_change_of_the_prompt_leaves_the_baselines_alone(project: Path, tmp_pa
         from pipelines.dvc_files import default_steps
 
         stale = {name for name in dirty(entered_project, default_steps(entered_project)) if name.startswith("model")}
-    assert stale == {f"model@tiny.{stage}" for stage in ("base", "no_llm", "budget", "prompt")}
+    assert stale == {f"model@tiny.{stage}" for stage in ("base", "no_llm", "budget", "prompt", "sparse")}
 
 
 def test_params_that_contradict_a_stage_or_name_a_variant_are_refused(project: Path, tmp_path: Path) -> None:

@@ -190,7 +190,8 @@ class Reprogramming(nn.Module):
 
 class OneAttention(nn.Module):
     """One trainable attention layer in place of a language model, the ablation "LLM2Attn" of Tan et al., "Are Language
-    Models Actually Useful for Time Series Forecasting?", NeurIPS 2024.
+    Models Actually Useful for Time Series Forecasting?", NeurIPS 2024, here with the tokens themselves added to what it
+    finds, as in every layer of the language model.
 
     Args:
         width: D; heads: h.
@@ -210,7 +211,7 @@ class OneAttention(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[M, L, D] → [M, L, D]."""
-        found: Tensor = self.layer(tokens, tokens, tokens, need_weights=False)[0]
+        found: Tensor = tokens + self.layer(tokens, tokens, tokens, need_weights=False)[0]
         return found
 
 

@@ -63,7 +63,7 @@ class Streams(nn.Module):
     def __init__(self, settings: StreamsSettings, scales: Scales, window: int, width: int, fast: Reprogramming) -> None:
         super().__init__()
         self.settings = settings
-        self.fastest = fastest_slow(settings, scales)
+        self.fastest, self.levels = fastest_slow(settings, scales), scales.features.levels
         matrix = low_pass(scales.features, window, self.fastest)
         self.register_buffer("slow", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
         self.fast = fast

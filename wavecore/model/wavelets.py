@@ -73,9 +73,14 @@ class Wavelets(nn.Module):
             if settings.sparse.give_back:
                 self.back = GiveBack(2 * width + 1 if self.streams is not None else width, settings.d_ff)
 
+    @property
+    def reads_patches(self) -> bool:
+        """Whether patches are read at all; else wavelet tokens take their place."""
+        return self.tokens is None or self.tokens.settings.fusion != "instead"
+
     def seen(self, series: Tensor, cut: Tensor, embedding: nn.Module) -> Tensor:
         """Normalized series [M, T] and their patches [M, L, P] → [M, K, C]."""
-        if self.tokens is not None and self.tokens.settings.fusion == "instead":
+        if self.tokens is not None and not self.reads_patches:
             alone: Tensor = self.tokens(series)
             return alone
         if self.streams is None:

@@ -1,0 +1,57 @@
+"""Pictures of the wavelet stages: the weights of a loss per scale over training, and two streams of one window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from assets.drawing import STAGE_COLOURS, Drawing, finished, legend, literal, panels, style
+from assets.figures import prototype_attention
+
+
+def curriculum(curves: Mapping[int, Sequence[Mapping[str, Any]]]) -> Drawing:
+    """The weights of slow and fast scales at each validation: {seed: rows with step, low, high}."""
+    with style():
+        figure, (axis,) = panels(1, 1, width=4.8, height=2.6)
+        for i, rows in enumerate(filter(None, curves.values())):
+            step = [row["step"] for row in rows]
+            how: dict[str, Any] = {"alpha": 1 if i == 0 else 0.45, "marker": "o", "markersize": 3}
+            for key, name, colour in (("low", "slow scales", 1), ("high", "fast scales", 2)):
+                weight = [row[key] for row in rows]
+                axis.plot(step, weight, color=STAGE_COLOURS[colour], label=name if i == 0 else None, **how)
+        axis.set_xlabel("step")
+        axis.set_ylabel("weight in the loss")
+        axis.set_ylim(bottom=0)
+        legend(figure, axis)
+        return finished(figure)
+
+
+def gate(seen: Mapping[str, Any]) -> Drawing:
+    """One window as its slow and its fast part, and how much of each patch is slow, over time.
+
+    Args:
+        seen: `inside.json` of an evaluation with two streams.
+    """
+    both, (length, stride) = seen["streams"], seen["patch"]
+    share = np.asarray(both["share"])
+    with style():
+        figure, (top, below) = panels(2, 1, width=6.4, height=2.9)
+        top.plot(both["fast"], linewidth=0.8, color=STAGE_COLOURS[2], label="fast")
+        top.plot(both["slow"], linewidth=1.4, color=STAGE_COLOURS[1], label=f"slow: {both['fastest']} and slower")
+        top.set_ylabel("normalized value")
+        below.plot(np.arange(len(share)) * stride + length / 2, 100 * share, color=STAGE_COLOURS[1])
+        below.set(ylabel="slow, %", ylim=(0, 100))
+        below.set_xlabel(f"middle of the patch (window {seen['window']}, {literal(str(seen['channel']))})")
+        for axis in (top, below):
+            axis.set_xlim(0, len(both["slow"]))
+        legend(figure, top, columns=2)
+        return finished(figure)
+
+
+def fast_attention(seen: Mapping[str, Any]) -> Drawing:
+    """Which prototypes the fast stream's patches attend to, as `figures.prototype_attention` shows the slow one's."""
+    look = dict(seen["streams"]["look"])
+    look["rows"] = look.pop("attention")
+    return prototype_attention({**look, **{key: seen[key] for key in ("patch", "window", "channel")}})

@@ -1,0 +1,172 @@
+"""`wavecore ladder`: every stage of the ladder with every seed on one benchmark, as far as results are missing.
+
+What is done is told by `results/` alone, which lies in git: a clone on another machine goes on where this one stopped.
+Seed by seed, so that after the first round every stage has a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from assets.project import Project, seed_folder
+from pipelines.plan import estimate, ground_of
+from pipelines.show import show, show_leaderboard
+from wavecore import stages
+from wavecore.errors import SettingsError, StorageError
+
+if TYPE_CHECKING:
+    from assets.training import Ground
+
+State = Literal["done", "of other settings", "of other code", "missing"]
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One stage with one seed.
+
+    Attributes:
+        state: `done`: results/ holds what a run with the present settings, data and code would give.
+    """
+
+    stage: str
+    seed: int
+    state: State
+
+
+def rungs(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int) -> list[Rung]:
+    """Everything the ladder asks for, seed by seed and up the ladder, and whether it is done.
+
+    Args:
+        chosen: stages; a stage without chance has one seed.
+        seeds: how many, from 0 on.
+
+    Raises:
+        StorageError: the benchmark's series and splits are not made yet.
+        SettingsError: a stage that does not exist.
+    """
+    ground = ground_of(project, benchmark)
+    ladder = sorted((stages.get(name) for name in chosen), key=lambda stage: stages.order(stage.name))
+    return [
+        Rung(stage.name, seed, _state(project, ground, stage, seed))
+        for seed in range(seeds)
+        for stage in ladder
+        if seed == 0 or stage.seeded
+    ]
+
+
+def _state(project: Project, ground: Ground, stage: stages.Stage, seed: int) -> State:
+    from assets.accepted import equal_code
+    from assets.evaluation import MANIFEST, METRICS, judge_hash
+    from assets.storage import read_json
+    from assets.training import JUDGE_ROOMS, expected_of
+    from wavecore.learn.manifest import code_hash
+
+    folder = seed_folder(project.results(ground.benchmark.name, stage.name), seed)
+    if not (folder / MANIFEST).is_file() or not (folder / METRICS).is_file():
+        return "missing"
+    found, expected = read_json(folder / MANIFEST), expected_of(project, ground, stage, seed)
+    same = {
+        "config_hash": expected["config_hash"],
+        "data_hash": ground.data_hash,
+        "settings": judge_hash(ground.settings),
+    }
+    if any(found.get(key) != value for key, value in same.items()):
+        return "of other settings"
+    trained = equal_code(project, found["trained_by"], expected["code_hash"])
+    judged = equal_code(project, found["code_hash"], code_hash(JUDGE_ROOMS, project.root))
+    return "done" if trained and judged else "of other code"
+
+
+def minutes_of(project: Project, benchmark: str, left: list[Rung]) -> dict[str, float]:
+    """Minutes per stage that is left, for one seed, from a few real steps on this machine."""
+    names = dict.fromkeys(rung.stage for rung in left)
+    return {name: estimate(project, benchmark, name, None).minutes for name in names}
+
+
+def climb(
+    project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int, say: Callable[[str], None]
+) -> Iterator[Rung]:
+    """Run what is left, one after another; gives each when it is done. Stopped, it goes on when it is run again.
+
+    Raises:
+        SettingsError: params.yaml does not ask for one of the seeds.
+        WavecoreError: as `pipelines.driver.drive`.
+    """
+    from pipelines.driver import drive
+
+    settings = project.settings()
+    for name in chosen:
+        wanted = settings.seeds_of(benchmark, name)
+        lacking = [seed for seed in range(seeds) if seed not in wanted] if stages.get(name).seeded else []
+        if lacking:
+            family = stages.get(name).family
+            raise SettingsError(
+                f"the ladder wants seeds {list(range(seeds))}, params.yaml has {list(wanted)} for {benchmark} {name}",
+                f"set `seeds: {list(range(seeds))}` under overrides.benchmarks.{benchmark}.{family}",
+            )
+    try:
+        ground_of(project, benchmark)
+    except StorageError:
+        # Series and splits first; the baseline without weights makes them.
+        drive(project, (benchmark,), ("seasonal_naive",), views=False, say=say)
+    every = rungs(project, benchmark, chosen, seeds)
+    for rung in every:
+        if rung.state == "done":
+            continue
+        drive(
+            project,
+            (benchmark,),
+            (rung.stage,),
+            seed=rung.seed if stages.get(rung.stage).seeded else None,
+            allow_hours=True,
+            views=False,
+            say=say,
+        )
+        yield rung
+
+
+def ladder(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    stage: Annotated[
+        str | None, typer.Option("--stage", "-s", help="Only these stages, with commas; default: pipeline.ladder.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="How many, from 0 on.", min=1)] = 3,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left and how long it takes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
+) -> None:
+    """Every stage of the ladder with every seed: skips what results/ has, and goes on where it was stopped."""
+    project = Project.find()
+    name, asked = project.catalog().benchmark(benchmark).name, project.settings().pipeline.ladder
+    chosen = tuple(stages.get(s.strip()).name for s in stage.split(",")) if stage else asked
+    if not chosen:
+        raise SettingsError("params.yaml: pipeline.ladder names no stage", "name some, or give --stage")
+    if dry_run:
+        every = rungs(project, name, chosen, seeds)
+        left = [rung for rung in every if rung.state != "done"]
+        minutes = minutes_of(project, name, left)
+        show(
+            [
+                {"stage": r.stage, "seed": r.seed, "state": r.state, "minutes": round(minutes.get(r.stage, 0.0), 1)}
+                if r.state != "done"
+                else {"stage": r.stage, "seed": r.seed, "state": r.state, "minutes": None}
+                for r in every
+            ],
+            as_json,
+        )
+        hours = sum(minutes[rung.stage] for rung in left) / 60
+        typer.echo(f"{len(every) - len(left)} of {len(every)} done; {hours:.1f} hours left on this machine", err=True)
+        return
+    done = 0
+    for rung in climb(project, name, chosen, seeds, lambda line: typer.echo(f"· {line}", err=True)):
+        done += 1
+        typer.echo(f"· done: {rung.stage} seed {rung.seed}", err=True)
+    from assets.results import leaderboard_rows
+    from pipelines.driver import refresh
+
+    refresh(project)
+    typer.echo(f"· {done} trained and judged now; all of {name}:", err=True)
+    show_leaderboard([row for row in leaderboard_rows(project, name) if row["stage"] in chosen], as_json)
