@@ -25,7 +25,8 @@ INSIDE = "inside.json"
 MANIFEST = "manifest.json"
 WINDOW_MEAN = "window_mean"  # the group, in metrics.json, of the error of a forecast that repeats the window's mean
 # Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
-JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
+JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
+UNDISTURBED = "undisturbed"
 
 
 @dg.asset(
@@ -35,7 +36,7 @@ JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels")
     kinds={"json", "parquet"},
     description=(
         "MSE, MAE and MASE on all test windows, per channel, horizon step and wavelet scale, train-standardized and in "
-        "original units; the loss of every origin; sample forecasts."
+        "original units; in events, in spectrum, and with disturbed inputs; the loss of every origin; sample forecasts."
     ),
     check_specs=[
         *check_specs("evaluation", "evaluation"),
@@ -130,6 +131,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from assets.training import make_model
     from data_contracts.contracts import validate
     from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
+    from wavecore.judge.spectrum import Spectrum, event_rows
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
     from wavecore.learn.forecast import forecast
@@ -144,13 +146,17 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         work.context.log.info(f"{benchmark} {stage} seed {seed}: token ids of prompts: {told}")
     arrays = ground.arrays
     test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
+    bands = FeatureSettings(wavelet=ground.settings.judge.wavelet, levels=ground.settings.judge.levels)
     judge = Judge(
         arrays.channels,
         ground.benchmark.horizon,
         ground.scaler,
         seasonal_scale(arrays.values, arrays.observed, ground.borders.train, ground.dataset.season),
-        FeatureSettings(wavelet=ground.settings.judge.wavelet, levels=ground.settings.judge.levels),
+        bands,
     )
+    features = ground.settings.features_of(ground.dataset.name)
+    events = event_rows(windows.values.double().numpy(), ground.borders.test, features)
+    spectrum = Spectrum(ground.benchmark.horizon, bands, events)
     sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
     kept: list[dict[str, Any]] = []
     naive, scored_points = 0.0, 0
@@ -164,6 +170,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         ):
             batch = windows.batch(chosen)
             judge.update(chosen, ahead, batch.y, batch.mask)
+            spectrum.update(chosen, ahead, batch.y.numpy(), batch.mask.numpy())
             flat = (batch.x.mean(dim=1, keepdim=True) - batch.y).double().square()[batch.mask]
             naive, scored_points = naive + float(flat.sum()), scored_points + flat.numel()
             for i, origin in enumerate(chosen.tolist()):
@@ -176,6 +183,9 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     rows = long_rows(result, benchmark, stage, seed, "test")
     mean = rounded(naive / scored_points) if scored_points else None
     rows.append({"metric": "mse", "group": WINDOW_MEAN, "key": "all", "value": mean, "n": scored_points})
+    rows += spectrum.rows()
+    with threads(ground.settings.train.threads):
+        rows += _robust(ground, loaded, windows, test)
     columns = ("metric", "group", "key", "value", "n")
     losses = origin_losses(result)
     contract = work.require(
@@ -216,6 +226,29 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
     return contract
+
+
+def _robust(ground: Any, loaded: Any, windows: Any, test: Any) -> list[dict[str, Any]]:
+    """Errors on some test windows as they are and as they might have come; metric, group, key, value, n."""
+    from wavecore.judge.metrics import rounded
+    from wavecore.judge.robustness import DISTURBANCES, disturbed, squared_errors
+    from wavecore.learn.forecast import device_of, predict
+
+    every, size = ground.settings.judge.robust_every, ground.settings.judge.batch_windows
+    if not every:
+        return []
+    some, place = test[::every], device_of(loaded.model)
+    sums = dict.fromkeys((UNDISTURBED, *DISTURBANCES), (0.0, 0))
+    for start in range(0, len(some), size):
+        batch = windows.batch(some[start : start + size])
+        for name, (total, count) in sums.items():
+            seen = batch if name == UNDISTURBED else disturbed(batch, name)
+            error, points = squared_errors(predict(loaded.model, seen.to(place), loaded.manifest["dtype"]), batch)
+            sums[name] = total + error, count + points
+    return [
+        {"metric": "mse", "group": "robust", "key": name, "value": rounded(total / n) if n else None, "n": n}
+        for name, (total, n) in sums.items()
+    ]
 
 
 def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:

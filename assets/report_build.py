@@ -143,6 +143,12 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
         ),
         n_series=int(own[0].value("n_series") or 0),
         comparison=comparison,
+        beyond={
+            "agreement of the dominant scale": mean("dominant_agreement", "spectrum", "all"),
+            "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
+            **{f"MSE {key} events": mean("mse", "event", key) for key in own[0].group("mse", "event")},
+            **{f"MSE, {key}": mean("mse", "robust", key) for key in own[0].group("mse", "robust")},
+        },
         by_step=over("step"),
         by_scale=over("scale"),
         curves=curves,

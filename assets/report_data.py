@@ -48,6 +48,8 @@ class StageResult:
         by_step: MSE per horizon step [H]; by_scale: MSE per band [J+1]; both averaged over seeds, NaN where undefined.
         curves: {seed: rows with step, loss, select}; empty where nothing is learned.
         channels: errors per channel.
+        beyond: what an MSE does not say, by name: agreement of the dominant scale, divergence of energy, errors in and
+            outside of events, errors on disturbed inputs; averaged over seeds.
         inside: one test window seen from inside a reprogrammed forecaster (`inside.json`); None for the others.
     """
 
@@ -60,6 +62,7 @@ class StageResult:
     by_scale: Sequence[float] = ()
     curves: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     channels: tuple[ChannelError, ...] = ()
+    beyond: Mapping[str, float | None] = field(default_factory=dict)
     inside: Mapping[str, Any] | None = None
 
     def mean(self, metric: str) -> float | None:

@@ -78,6 +78,7 @@ difference that these data would have shown with power 80%; “no difference sho
 A verdict is about the models at hand, their seeds averaged. How another training run would turn out only the spread
 over seeds can tell, and of one seed there is none: add seeds before you believe that a stage helps.</p>
 {_pictures(b, anchor)}
+{_beyond(b)}
 {_channels(b)}
 {_inside(b, anchor)}
 </section>
@@ -203,6 +204,22 @@ def _pictures(b: BenchmarkReport, anchor: str) -> str:
     note = f"Test windows, in the {text(b.unit)}. “truth” is what happened; the shaded part is the future to the model."
     ahead = f'<div class="grid">{figure(shown, "Test windows", note, "wide")}</div>'
     return f'<div class="grid">{"".join(parts)}</div><h3>Forecasts against the truth</h3>{ahead}'
+
+
+def _beyond(b: BenchmarkReport) -> str:
+    """What an MSE does not say, one column per stage that has it."""
+    having = [s for s in b.stages if any(v is not None for v in s.beyond.values())]
+    names = list(dict.fromkeys(name for s in having for name in s.beyond))
+    rows = [(text(name), *(exact(number(v), v) for v in (s.beyond.get(name) for s in having))) for name in names]
+    if not rows:
+        return ""
+    note = (
+        "Movement: mean over the horizon removed; divergence in nats, 0 where energy is spread over the scales as in "
+        "the truth. Events: within eight steps of a burst in the truth. Disturbed: some test windows, their truth as "
+        "it was."
+    )
+    inner = table(("", *(text(s.stage) for s in having)), rows, numeric=tuple(range(1, len(having) + 1)))
+    return f'<h3>Beyond the mean squared error</h3><p class="note">{note}</p>{inner}'
 
 
 def _channels(b: BenchmarkReport) -> str:

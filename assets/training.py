@@ -31,7 +31,7 @@ TRAIN_ROOMS = (
 )
 JUDGE_ROOMS = (
     *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
-    *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py"),
+    *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py", "wavecore/seeds.py"),
 )
 
 

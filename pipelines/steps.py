@@ -202,6 +202,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/learn",
             "wavecore/judge",
             "wavecore/inside.py",
+            "wavecore/seeds.py",
             f"{_SUITES}/evaluation.json",
         ),
         params=(*(f"judge.{key}" for key in JUDGE_KEYS), "train.threads"),

@@ -278,6 +278,7 @@ class JudgeSettings:
         sample_windows: test windows whose forecasts are kept and drawn in the report.
         wavelet, levels: of the error per scale; a short filter, since a horizon is short. At most as many levels as the
             horizon allows.
+        robust_every: every so many test windows are also forecast from disturbed inputs; 0: none.
     """
 
     batch_windows: int = 64
@@ -287,8 +288,10 @@ class JudgeSettings:
     sample_windows: int = 3
     wavelet: str = "db2"
     levels: int = 4
+    robust_every: int = 16
 
     def __post_init__(self) -> None:
+        _need(self.robust_every >= 0, "robust_every: must be 0 or more")
         _need(self.batch_windows >= 1, "batch_windows: must be 1 or more")
         _need(0 < self.select_share < 1, "select_share: must lie between 0 and 1")
         _need(0 < self.alpha < 1, "alpha: must lie between 0 and 1")
