@@ -26,7 +26,6 @@ MANIFEST = "manifest.json"
 WINDOW_MEAN = "window_mean"  # the group, in metrics.json, of the error of a forecast that repeats the window's mean
 # Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
 JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
-UNDISTURBED = "undisturbed"
 
 
 @dg.asset(
@@ -87,6 +86,7 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
         "model": found["manifest_hash"],
         # What the model follows from: a clone that has the results alone can tell whether they are of its settings.
         "config_hash": found["config_hash"],
+        "backbone_hash": found["backbone_hash"],
         "trained_by": found["code_hash"],
         "data_hash": ground.data_hash,
         "settings": judge_hash(ground.settings),
@@ -131,6 +131,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from assets.training import make_model
     from data_contracts.contracts import validate
     from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
+    from wavecore.judge.robustness import robust_rows
     from wavecore.judge.spectrum import Spectrum, event_rows
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
@@ -154,8 +155,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         seasonal_scale(arrays.values, arrays.observed, ground.borders.train, ground.dataset.season),
         bands,
     )
-    features = ground.settings.features_of(ground.dataset.name)
-    events = event_rows(windows.values.double().numpy(), ground.borders.test, features)
+    events = event_rows(windows.values.double().numpy(), ground.borders.test, bands)
     spectrum = Spectrum(ground.benchmark.horizon, bands, events)
     sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
     kept: list[dict[str, Any]] = []
@@ -185,7 +185,8 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     rows.append({"metric": "mse", "group": WINDOW_MEAN, "key": "all", "value": mean, "n": scored_points})
     rows += spectrum.rows()
     with threads(ground.settings.train.threads):
-        rows += _robust(ground, loaded, windows, test)
+        every, size = ground.settings.judge.robust_every, ground.settings.judge.batch_windows
+        rows += robust_rows(loaded.model, windows, test, every, size, loaded.manifest["dtype"])
     columns = ("metric", "group", "key", "value", "n")
     losses = origin_losses(result)
     contract = work.require(
@@ -226,29 +227,6 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
     return contract
-
-
-def _robust(ground: Any, loaded: Any, windows: Any, test: Any) -> list[dict[str, Any]]:
-    """Errors on some test windows as they are and as they might have come; metric, group, key, value, n."""
-    from wavecore.judge.metrics import rounded
-    from wavecore.judge.robustness import DISTURBANCES, disturbed, squared_errors
-    from wavecore.learn.forecast import device_of, predict
-
-    every, size = ground.settings.judge.robust_every, ground.settings.judge.batch_windows
-    if not every:
-        return []
-    some, place = test[::every], device_of(loaded.model)
-    sums = dict.fromkeys((UNDISTURBED, *DISTURBANCES), (0.0, 0))
-    for start in range(0, len(some), size):
-        batch = windows.batch(some[start : start + size])
-        for name, (total, count) in sums.items():
-            seen = batch if name == UNDISTURBED else disturbed(batch, name)
-            error, points = squared_errors(predict(loaded.model, seen.to(place), loaded.manifest["dtype"]), batch)
-            sums[name] = total + error, count + points
-    return [
-        {"metric": "mse", "group": "robust", "key": name, "value": rounded(total / n) if n else None, "n": n}
-        for name, (total, n) in sums.items()
-    ]
 
 
 def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:

@@ -12,15 +12,18 @@ from assets.figures import prototype_attention
 
 
 def curriculum(curves: Mapping[int, Sequence[Mapping[str, Any]]]) -> Drawing:
-    """The weights of slow and fast scales at each validation: {seed: rows with step, low, high}."""
+    """The weights of slow and fast scales over the steps: {seed: rows with step and weights}."""
     with style():
         figure, (axis,) = panels(1, 1, width=4.8, height=2.6)
         for i, rows in enumerate(filter(None, curves.values())):
-            step = [row["step"] for row in rows]
-            how: dict[str, Any] = {"alpha": 1 if i == 0 else 0.45, "marker": "o", "markersize": 3}
-            for key, name, colour in (("low", "slow scales", 1), ("high", "fast scales", 2)):
-                weight = [row[key] for row in rows]
-                axis.plot(step, weight, color=STAGE_COLOURS[colour], label=name if i == 0 else None, **how)
+            changes = rows[-1]["weights"]
+            step = [*(change[0] for change in changes), rows[-1]["step"]]
+            how: dict[str, Any] = {"alpha": 1 if i == 0 else 0.45, "where": "post"}
+            for place, name, colour in ((1, "slow scales", 1), (2, "fast scales", 2)):
+                weight = [change[place] for change in changes]
+                axis.step(
+                    step, [*weight, weight[-1]], color=STAGE_COLOURS[colour], label=name if i == 0 else None, **how
+                )
         axis.set_xlabel("step")
         axis.set_ylabel("weight in the loss")
         axis.set_ylim(bottom=0)

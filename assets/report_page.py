@@ -215,8 +215,8 @@ def _beyond(b: BenchmarkReport) -> str:
         return ""
     note = (
         "Movement: mean over the horizon removed; divergence in nats, 0 where energy is spread over the scales as in "
-        "the truth. Events: within eight steps of a burst in the truth. Disturbed: some test windows, their truth as "
-        "it was."
+        "the truth. Events: within eight steps of the strongest bursts in the truth. Disturbed: some test windows; "
+        "their truth stays."
     )
     inner = table(("", *(text(s.stage) for s in having)), rows, numeric=tuple(range(1, len(having) + 1)))
     return f'<h3>Beyond the mean squared error</h3><p class="note">{note}</p>{inner}'

@@ -29,7 +29,8 @@ class Rung:
     """One stage with one seed.
 
     Attributes:
-        state: `done`: results/ holds what a run with the present settings, data and code would give.
+        state: `done`: results/ holds what a run with the present settings, data, language model and code gave, on
+            whatever machine and versions of libraries.
     """
 
     stage: str
@@ -71,6 +72,7 @@ def _state(project: Project, ground: Ground, stage: stages.Stage, seed: int) -> 
     found, expected = read_json(folder / MANIFEST), expected_of(project, ground, stage, seed)
     same = {
         "config_hash": expected["config_hash"],
+        "backbone_hash": expected["backbone_hash"],
         "data_hash": ground.data_hash,
         "settings": judge_hash(ground.settings),
     }
@@ -87,17 +89,12 @@ def minutes_of(project: Project, benchmark: str, left: list[Rung]) -> dict[str, 
     return {name: estimate(project, benchmark, name, None).minutes for name in names}
 
 
-def climb(
-    project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int, say: Callable[[str], None]
-) -> Iterator[Rung]:
-    """Run what is left, one after another; gives each when it is done. Stopped, it goes on when it is run again.
+def check_seeds(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int) -> None:
+    """Make sure that params.yaml asks for all seeds that the ladder wants.
 
     Raises:
-        SettingsError: params.yaml does not ask for one of the seeds.
-        WavecoreError: as `pipelines.driver.drive`.
+        SettingsError: it does not; the message names the place.
     """
-    from pipelines.driver import drive
-
     settings = project.settings()
     for name in chosen:
         wanted = settings.seeds_of(benchmark, name)
@@ -108,6 +105,18 @@ def climb(
                 f"the ladder wants seeds {list(range(seeds))}, params.yaml has {list(wanted)} for {benchmark} {name}",
                 f"set `seeds: {list(range(seeds))}` under overrides.benchmarks.{benchmark}.{family}",
             )
+
+
+def climb(
+    project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int, say: Callable[[str], None]
+) -> Iterator[Rung]:
+    """Run what is left, one after another; gives each when it is done. Stopped, it goes on when it is run again.
+
+    Raises:
+        WavecoreError: as `pipelines.driver.drive`.
+    """
+    from pipelines.driver import drive
+
     try:
         ground_of(project, benchmark)
     except StorageError:
@@ -144,6 +153,7 @@ def ladder(
     chosen = tuple(stages.get(s.strip()).name for s in stage.split(",")) if stage else asked
     if not chosen:
         raise SettingsError("params.yaml: pipeline.ladder names no stage", "name some, or give --stage")
+    check_seeds(project, name, chosen, seeds)
     if dry_run:
         every = rungs(project, name, chosen, seeds)
         left = [rung for rung in every if rung.state != "done"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ def estimate(project: Project, benchmark: str, stage: str, minutes: float | None
     Raises:
         StorageError: the benchmark's series and splits are not made yet.
     """
+    from wavecore.judge.robustness import DISTURBANCES
     from wavecore.learn.estimate import estimate_seconds
     from wavecore.model.build import build
     from wavecore.series.splits import origins
@@ -65,7 +67,11 @@ def estimate(project: Project, benchmark: str, stage: str, minutes: float | None
     settings = ground.train_settings(chosen)
     module = build(chosen, ground.geometry_of(chosen), ground.settings, benchmark, seed=0)
     found = estimate_seconds(module, ground.windows, ground.borders, settings)
-    test = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)) * found.eval_window
+    windows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
+    every = ground.settings.judge.robust_every
+    # Some are forecast again as they are, and once for each disturbance.
+    windows += math.ceil(windows / every) * (1 + len(DISTURBANCES)) if every else 0
+    test = windows * found.eval_window
     training = found.training(settings)
     fit = None if minutes is None else found.steps_in(minutes * 60, settings)
     steps = settings.steps if chosen.trained else 0

@@ -362,7 +362,10 @@ class Settings:
         known = stages.find(stage)
         for where, override in self._layers(benchmark, stage):
             if known is not None:
-                _need_switches(stage, known.train_switches, override.train, f"{where}.train", shared=False)
+                shared = where.endswith(f".{known.family}") and known.family != known.root
+                own = stages.family_switches(known.family, "train_switches") if shared else known.train_switches
+                name = known.family if shared else stage
+                _need_switches(name, own, override.train, f"{where}.train", shared)
             found = merged(found, override.train)
             build(TrainSettings, found, f"{where}.train")
         whole = merged(found, known.train_switches if known is not None else {})
@@ -383,7 +386,7 @@ class Settings:
                 # What every stage of the family decides for itself cannot be shared; what is said of a stage must agree
                 # with what makes it that stage.
                 name = known.family if shared else stage if layer.endswith(f".{stage}") else known.root
-                fixed = stages.common_switches(name) if shared else stages.get(name).switches
+                fixed = stages.family_switches(name) if shared else stages.get(name).switches
                 _need_switches(name, fixed, override.model, where, shared)
             found = merged(found, override.model)
             build(cls, found, where)  # layer by layer, so that an error names the place that has it
@@ -417,7 +420,7 @@ def _need_switches(name: str, switches: Mapping[str, Any], found: Any, where: st
             _need_switches(name, value, found[key], f"{where}.{key}", shared)
         elif shared:
             raise SettingsError(
-                f"{where}.{key}: every stage of the family {name!r} is defined by its own",
+                f"{where}.{key}: the stages of the family {name!r} are told apart by it",
                 "delete the line, and run the stage or variant that has it (wavecore/stages.py)",
             )
         elif found[key] != value:
@@ -430,6 +433,12 @@ def _need_switches(name: str, switches: Mapping[str, Any], found: Any, where: st
 def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
     """Build and check the whole of params.yaml; overrides of known names are checked too."""
     settings = build(Settings, mapping, where)
+    for key in ("enabled", "curriculum"):
+        if key in ((mapping.get("train") or {}).get("wavelet_loss") or {}):
+            raise SettingsError(
+                f"{where}: train.wavelet_loss.{key}: stages are told apart by it",
+                "delete the line, and run `only_loss`, `loss` or a variant (wavecore/stages.py)",
+            )
     for dataset in settings.overrides.datasets:
         settings.features_of(dataset)
     for stage in settings.stages:

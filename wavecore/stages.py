@@ -69,6 +69,8 @@ _SLOW: dict[str, Any] = {
 }
 
 
+# The loss of every stage but those that are about it.
+_PLAIN_LOSS: dict[str, Any] = {"wavelet_loss": {"enabled": False}}
 # What the wavelet innovations switch on, in the order in which they land on each other (W1, W2, W4, W3, W5).
 _PROMPT: dict[str, Any] = {"prompt": {"statistics": "both"}}
 _TOKENS: dict[str, Any] = {"tokens": {"enabled": True, "transform": "dwt", "levels": 0, "fusion": "concatenate"}}
@@ -85,7 +87,7 @@ def _time_llm(
     """A stage of the Time-LLM family: `base`, but for `switches` of the model and of its training."""
     nested = {key: {**value, **switches.get(key, {})} for key, value in _BASE.items() if isinstance(value, Mapping)}
     chosen = {**_BASE, **switches, **nested}
-    own = {"wavelet_loss": {"enabled": False}, **(train or {})}
+    own = {**_PLAIN_LOSS, **(train or {})}
     return Stage(name, "time_llm", True, True, below, description, switches=chosen, train_switches=own)
 
 
@@ -103,6 +105,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "dlinear", "dlinear", trained=True, seeded=True, below="seasonal_naive",
         description="Trend and remainder by a moving average, one linear map each (Zeng et al., AAAI 2023).",
+        train_switches=_PLAIN_LOSS,
     ),
     _time_llm(
         "reference", "dlinear",
@@ -266,7 +269,7 @@ STAGES: tuple[Stage, ...] = (
         **_variant(_TOKENS, fusion="attention"),
     ),
     _time_llm(
-        "only_loss.constant", "only_loss", "`only_loss` with the same weights from the first step to the last.",
+        "only_loss.constant", "only_loss", "`only_loss` with the last weights from the first step on.",
         _variant(_LOSS, curriculum="none"),
     ),
     _time_llm(
@@ -290,6 +293,10 @@ STAGES: tuple[Stage, ...] = (
         **_variant(_SPARSE, rest="drop", give_back=False),
     ),
     _time_llm(
+        "only_sparse.count", "only_sparse", "`only_sparse` with a fixed number of tokens.",
+        **_variant(_SPARSE, keep="count"),
+    ),
+    _time_llm(
         "only_sparse.threshold", "only_sparse", "`only_sparse` with all tokens above a threshold.",
         **_variant(_SPARSE, keep="threshold"),
     ),
@@ -307,20 +314,29 @@ def families() -> tuple[str, ...]:
     return tuple(dict.fromkeys(stage.family for stage in STAGES))
 
 
-def common_switches(family: str) -> dict[str, Any]:
-    """The switches that every stage of a family has, whatever their values; nested mappings key by key."""
-    own = [stage.switches for stage in STAGES if stage.family == family]
+def family_switches(family: str, kind: str = "switches") -> dict[str, Any]:
+    """The switches that tell the stages of a family apart, so that none can be set for all: those that every stage has,
+    and of a part that can be on or off all that any stage with it has. Nested mappings key by key.
 
-    def shared(switches: list[Mapping[str, Any]]) -> dict[str, Any]:
+    Args:
+        kind: `switches` of the model or `train_switches`.
+    """
+    own: list[Mapping[str, Any]] = [getattr(stage, kind) for stage in STAGES if stage.family == family]
+
+    def told_apart(switches: list[Mapping[str, Any]]) -> dict[str, Any]:
         first, *rest = switches
-        found = {}
+        found: dict[str, Any] = {}
         for key, value in first.items():
-            if all(key in other for other in rest):
+            if not all(key in other for other in rest):
+                continue
+            if isinstance(value, Mapping) and "enabled" in value:
+                found[key] = {k: v for other in switches for k, v in other[key].items()}
+            else:
                 nested = isinstance(value, Mapping)
-                found[key] = shared([value, *(other[key] for other in rest)]) if nested else value
+                found[key] = told_apart([value, *(other[key] for other in rest)]) if nested else value
         return found
 
-    return shared(own)
+    return told_apart(own)
 
 
 def find(name: str) -> Stage | None:

@@ -31,7 +31,7 @@ BORDERS = Borders((0, 200), (200, 260), (260, 300), (300, 400))
 
 
 def settings_of(**wavelet_loss: Any) -> TrainSettings:
-    chosen = WaveletLossSettings(**{"enabled": True, "every": 4, "windows": 8, "moves": 4, **wavelet_loss})
+    chosen = WaveletLossSettings(**{"enabled": True, "looks": 10, "windows": 8, "moves": 4, **wavelet_loss})
     return TrainSettings(
         steps=40, batch_windows=8, eval_every=20, checkpoint_every=6, patience=100, threads=1, device="cpu",
         wavelet_loss=chosen,
@@ -62,18 +62,32 @@ def test_it_is_pywts_difference_per_band(horizon: int, mode: str) -> None:
     forecast, target, mask = errors(horizon)
     loss = Loss(settings_of(levels=2, mode=mode, low=(0.7, 0.7), high=(0.3, 0.3)), horizon).double()
     parts = [pywt.wavedec(a.numpy(), "db2", mode=mode, level=2, axis=1) for a in (forecast, target)]
-    means = [np.square(f - t).mean() for f, t in zip(*parts, strict=True)]
-    expected = float(mse(forecast, target, mask)) + 0.7 * means[0] + 0.3 * np.mean(means[1:])
+    energies = [np.square(f - t).sum() / forecast.numel() for f, t in zip(*parts, strict=True)]
+    expected = float(mse(forecast, target, mask)) + 0.7 * energies[0] + 0.3 * np.sum(energies[1:])
     assert float(loss(forecast, target, mask)) == pytest.approx(expected, rel=1e-12)
 
 
-def test_bands_weighted_by_their_lengths_are_the_squared_error() -> None:
+def test_bands_sum_to_the_squared_error() -> None:
     forecast, target, mask = errors(96, missing=0.3)
     loss = Loss(settings_of(levels=3), 96)
     assert loss.analysis is not None
     found = band_errors(loss.analysis, forecast, target, mask)
-    lengths = torch.tensor([12, 12, 24, 48], dtype=torch.float64)
-    assert float((found * lengths).sum() / 96) == pytest.approx(float(mse(forecast, target, mask)), rel=1e-9)
+    assert float(found.sum()) == pytest.approx(float(mse(forecast, target, mask)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("moves", "slow", "fast"), [(0, 2.0, 1.0), (8, 1.25, 2.0)])
+def test_what_a_scale_counts_against_the_squared_error(moves: int, slow: float, fast: float) -> None:
+    """An error in one band alone: the documented weights are what it costs, whatever the band's length."""
+    loss = Loss(TrainSettings(wavelet_loss=WaveletLossSettings(enabled=True)), 96)
+    assert loss.analysis is not None
+    shapes = [part.shape[-1] for part in loss.analysis(torch.zeros(1, 96)).values()]
+    for band in range(5):
+        parts = [np.zeros(n) for n in shapes]
+        parts[band][2] = 1.0
+        error = torch.tensor(pywt.waverec(parts, "db2", mode="periodization"))[None, :, None]
+        mask = torch.ones_like(error, dtype=torch.bool)
+        ratio = float(loss(error, torch.zeros_like(error), mask, moves) / mse(error, torch.zeros_like(error), mask))
+        assert ratio == pytest.approx(slow if band == 0 else fast, rel=1e-6)
 
 
 @pytest.mark.parametrize("curriculum", ["improving", "none"])
@@ -113,17 +127,19 @@ def test_the_weights_go_from_first_to_last() -> None:
     assert [settings.weights(m) for m in (0, 1, 4, 9)] == [
         (1.0, 0.0), (pytest.approx(0.8), pytest.approx(0.1)), (pytest.approx(0.2), 0.4), (pytest.approx(0.2), 0.4)
     ]  # fmt: skip
-    assert replace(settings, curriculum="none").weights(4) == (1.0, 0.0)
+    assert replace(settings, curriculum="none").weights(0) == (0.2, 0.4)
+    assert [settings.every(steps) for steps in (600, 150, 24, 3)] == [25, 6, 1, 1]
 
 
 @given(st.lists(st.floats(0.1, 2.0), max_size=30), st.integers(1, 6))
 def test_a_move_is_made_only_when_validation_improved(found: list[float], moves: int) -> None:
     settings = WaveletLossSettings(moves=moves)
     state, lows, highs = Curriculum(), [], []
-    for error in found:
-        after = state.after(error, settings)
+    for step, error in enumerate(found, start=1):
+        after = state.after(error, step, settings)
         better = state.best is not None and error < state.best
         assert after.moves == min(state.moves + better, moves)
+        assert after.moved[len(state.moved) :] in ((), (step,))
         assert after.best == min(error, state.best if state.best is not None else error)
         state = after
         low, high = settings.weights(state.moves)
@@ -150,6 +166,9 @@ def test_a_run_follows_its_validation(monkeypatch: pytest.MonkeyPatch) -> None:
         (20, pytest.approx(0.625), 0.5), (40, pytest.approx(0.625), 0.5)
     ]  # fmt: skip
     assert len(looked) == 9, "at steps 4, 8, … 36; nothing follows step 40"
+    assert [[step, round(low, 4), high] for step, low, high in done.curve[-1]["weights"]] == [
+        [0, 1.0, 0.0], [8, 0.8125, 0.25], [16, 0.625, 0.5]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("at", [6, 17, 30])
@@ -184,7 +203,7 @@ def test_its_state_is_part_of_a_resume_checkpoint(at: int, tmp_path: Path, monke
         ({"low": [0.0, 1.0]}, "must not grow"),
         ({"low": [1.0]}, "low.*two weights"),
         ({"moves": 0}, "moves"),
-        ({"every": 0}, "every"),
+        ({"looks": 0}, "looks"),
         ({"levels": 0}, "levels"),
         ({"windows": -1}, "windows"),
         ({"curriculum": "always"}, "improving"),

@@ -42,6 +42,7 @@ def settings_with(**model: object) -> Settings:
                         "prototypes": 8,
                         "prompt": {"tokens": 200},
                         "budget": {"shares": [0.5]},
+                        "sparse": {"count": 5},
                     }
                 }
             },

@@ -9,9 +9,20 @@ import torch
 from scipy.stats import entropy
 
 from wavecore.config import FeatureSettings
-from wavecore.judge.robustness import DISTURBANCES, GAP, HEIGHT, NOISE, SHIFT, SPIKES, disturbed, squared_errors
+from wavecore.judge.robustness import (
+    DISTURBANCES,
+    GAP,
+    HEIGHT,
+    NOISE,
+    SHIFT,
+    SPIKES,
+    UNDISTURBED,
+    disturbed,
+    robust_rows,
+    squared_errors,
+)
 from wavecore.judge.spectrum import SMOOTHING, Spectrum, divergences, event_rows
-from wavecore.series.windows import Batch
+from wavecore.series.windows import Batch, WindowData
 
 SETTINGS = FeatureSettings(wavelet="db2", levels=3)
 H = 48
@@ -105,6 +116,12 @@ def test_events_are_where_bursts_are() -> None:
     assert set(np.flatnonzero(found[:, 1])) >= set(range(398, 406))
     assert found[:, 1].sum() <= 30
     assert not event_rows(np.ones((50, 1)), (10, 40), FeatureSettings()).any()
+    # Steep every day, steeper on one of them.
+    daily = np.tile(np.where(np.arange(24) < 12, 0.0, 1.0), 50) + 0.001 * random.normal(size=1200)
+    daily[720:732] = 3.0
+    often = event_rows(daily[:, None], (0, 1200), FeatureSettings(wavelet="db4", levels=4))[:, 0]
+    assert often[715:735].any()
+    assert 0.04 < often.mean() < 0.07
 
 
 def batch(rows: int = 3, length: int = 200) -> Batch:
@@ -140,6 +157,30 @@ def test_disturbances_have_the_strength_that_they_name() -> None:
         assert int(touched[-1] - touched[0]) < GAP * 4000
     torch.testing.assert_close((shift / sigma)[:, :2000], torch.full((3, 2000, 2), SHIFT), rtol=1e-3, atol=1e-3)
     assert not shift[:, 2000:].any()
+
+
+def test_disturbed_windows_are_the_same_for_every_stage_and_of_all_hours() -> None:
+    values = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
+    data = WindowData(values, torch.ones(2000, 2, dtype=torch.bool), 48, 12)
+    test = np.arange(500, 1900)
+    seen: list[list[int]] = []
+
+    class Last(torch.nn.Module):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            seen.append(batch.origin.tolist())
+            return batch.x[:, -1:].expand(-1, 12, -1)
+
+    found = robust_rows(Last(), data, test, 16, 20, "float32")
+    assert [row["key"] for row in found] == [UNDISTURBED, *DISTURBANCES]
+    assert all(row["n"] == 88 * 12 * 2 for row in found)
+    origins = sorted({origin for part in seen for origin in part})
+    assert len(origins) == 88
+    assert len({origin % 24 for origin in origins}) > 12
+    batch = data.batch(np.array(origins))
+    assert found[0]["value"] == pytest.approx(float((batch.x[:, -1:] - batch.y).square().mean()), rel=1e-5)
+    assert found[1]["value"] > found[0]["value"]
+    assert found == robust_rows(Last(), data, test, 16, 7, "float32")
+    assert robust_rows(Last(), data, test, 0, 20, "float32") == []
 
 
 def test_squared_errors_count_what_was_observed() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from wavecore.config import FeatureSettings
 from wavecore.errors import SettingsError
-from wavecore.wavelet.operators import Analysis, Packets, low_pass
-from wavecore.wavelet.transform import bands, decompose, max_levels
+from wavecore.wavelet.operators import Analysis, Packets, components
+from wavecore.wavelet.transform import bands, max_levels
 
 WAVELETS = ("haar", "db2", "db4", "sym4", "coif1", "bior2.2")
 LENGTHS = (96, 97, 63, 24)
@@ -79,17 +79,26 @@ def test_nothing_of_an_operator_is_saved_or_trained() -> None:
     assert not list(analysis.parameters())
 
 
-@pytest.mark.parametrize("mode", ["periodization", "symmetric"])
 @pytest.mark.parametrize("length", [96, 97])
-def test_a_window_is_the_sum_of_its_slow_and_fast_part(mode: str, length: int) -> None:
-    settings = settings_of("db4", mode, 3)
+def test_components_are_pywts_bands_as_series(length: int) -> None:
     x = rows(length, torch.float64).numpy()
-    for fastest in (1, 2, 3, 4):
-        slow = x @ low_pass(settings, length, fastest)
-        parts = decompose(x, settings)
-        kept = [p if b[0] == "A" or int(b[1:]) >= fastest else np.zeros_like(p) for b, p in parts.items()]
-        np.testing.assert_allclose(slow, pywt.waverec(kept, "db4", mode=mode)[..., :length], atol=1e-10)
-    np.testing.assert_allclose(x @ low_pass(settings, length, 1), x, atol=1e-10)
+    found = components(settings_of("db4", "periodization", 3), length)
+    parts = pywt.wavedec(x, "db4", mode="symmetric", level=3, axis=-1)
+    for band in range(4):
+        alone = [part if i == band else np.zeros_like(part) for i, part in enumerate(parts)]
+        oracle = pywt.waverec(alone, "db4", mode="symmetric", axis=-1)[..., :length]
+        np.testing.assert_allclose(x @ found[band], oracle, atol=1e-10)
+    np.testing.assert_allclose(x @ found.sum(axis=0), x, atol=1e-10)
+
+
+@pytest.mark.parametrize("at", [20, 256, 480, 500])
+@pytest.mark.parametrize("width", [4, 16, 40])
+def test_components_lie_where_the_window_has_them(at: int, width: int) -> None:
+    t = np.arange(512)
+    bump = np.exp(-0.5 * ((t - at) / width) ** 2)
+    power = np.square(bump @ components(settings_of("db4", "periodization", 4), 512)).sum(axis=0)
+    true = np.square(bump)
+    assert abs((power * t).sum() / power.sum() - (true * t).sum() / true.sum()) < 4 + width / 8
 
 
 @pytest.mark.parametrize("make", [Analysis, Packets])

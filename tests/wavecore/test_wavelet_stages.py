@@ -17,7 +17,7 @@ from language import FAMILIES, GEOMETRY, at, batch_of, made
 from torch import Tensor
 
 from wavecore import stages
-from wavecore.config import FeatureSettings, TrainSettings, build
+from wavecore.config import FeatureSettings, TrainSettings, build, settings_from
 from wavecore.errors import SettingsError
 from wavecore.learn.checkpoint import trainable
 from wavecore.learn.curriculum import Loss
@@ -37,7 +37,6 @@ from wavecore.model.wavelet_settings import SparseSettings, StreamsSettings, Tok
 from wavecore.model.wavelet_tokens import WaveletTokens
 from wavecore.series.arrays import from_values
 from wavecore.series.normalize import Scaler
-from wavecore.wavelet.operators import low_pass
 
 LADDER = ("tokens", "loss", "streams", "sparse")
 ALONE = tuple(f"only_{name}" for name in LADDER)
@@ -47,7 +46,7 @@ SCALES = Scales(FEATURES, {"dwt4": (0.5, 0.3, 0.15, 0.045, 0.005), "packet4": (0
 
 
 def of_stage(stage: str, folder: Path, **more: Any) -> TimeLLM:
-    own = {"tokens": {"block": 4}, **more.pop("model", {})}
+    own = {"tokens": {"block": 4}, "sparse": {"count": 6}, **more.pop("model", {})}
     geometry = GEOMETRY
     if stage.endswith("levels5"):
         geometry = replace(
@@ -86,7 +85,8 @@ def test_every_stage_trains_one_step_on_every_family(stage: str, family: str, fo
 def test_every_variant_trains_one_step(stage: str, folders: dict[str, Path]) -> None:
     model = of_stage(stage, folders["bert"])
     before = {k: p.detach().clone() for k, p in trainable(model).items()}
-    settings = TrainSettings(threads=1)
+    said = {**stages.get(stage).train_switches["wavelet_loss"], "high": (0.5, 1.0)}
+    settings = TrainSettings(threads=1, wavelet_loss=WaveletLossSettings(**said))
     optimizer = optimizer_of(declared(model), settings)
     for step in range(2):
         optimizer.zero_grad()
@@ -99,6 +99,9 @@ def test_every_variant_trains_one_step(stage: str, folders: dict[str, Path]) -> 
 @pytest.mark.parametrize("stage", [*LADDER, *ALONE, *VARIANTS, "llm_to_attention"])
 def test_a_forecast_depends_on_no_other_window_of_its_batch(stage: str, folders: dict[str, Path]) -> None:
     model, batch = of_stage(stage, folders["gpt2"]).eval(), batch_of(5)
+    if stage == "only_sparse.threshold":
+        batch.x[3, :40] *= 0.01
+        assert len(model.needed(batch.x).unique()) > 1, "windows of one need would prove nothing"
     whole = predict(model, batch)
     torch.testing.assert_close(predict(model, at(batch, 3, 1)), whole[[3, 1]], rtol=1e-4, atol=1e-5)
 
@@ -161,7 +164,10 @@ def test_a_token_is_a_block_of_pywts_coefficients() -> None:
     expected = np.concatenate([p.reshape(3, -1, 16) for p in parts], axis=1)
     np.testing.assert_allclose(tokens.blocks(x).numpy(), expected, atol=1e-5)
     assert tokens.scale.tolist() == [0, 1, 2, 2, 3, 3, 3, 3]
-    assert tokens.centre.tolist() == [128, 128, 64, 192, 32, 96, 160, 224]
+    assert tokens.real.all()
+    for i, middle in enumerate([128, 128, 64, 192, 32, 96, 160, 224]):
+        # The long filters of slow bands look ahead: their coefficients lie up to 36 steps before their turn.
+        assert -36 <= float(tokens.centre[i]) - middle <= 6
     found = tokens(x)
     usual = torch.tensor([(SCALES.energy["dwt4"][i] * 256 / n) ** 0.5 for i, n in enumerate((16, 16, 32, 64))])
     by_hand = torch.from_numpy(expected).float() / usual[tokens.scale, None] @ tokens.map.weight.T
@@ -198,6 +204,27 @@ def test_a_short_last_block_is_filled_up() -> None:
     blocks = tokens.blocks(series_of(window=160))
     assert tokens.lengths[0] == 10
     assert torch.equal(blocks[:, 0, 10:], blocks[:, 0, 9:10].expand(-1, 6))
+    assert tokens.real[0].tolist() == [True] * 10 + [False] * 6
+    # What is filled up neither moves a token nor adds to its energy.
+    assert abs(float(tokens.centre[0]) - 80) < 36
+    total = torch.stack([p.square().sum(dim=-1) for p in tokens._parts(series_of(window=160))], dim=-1).sum(dim=1)
+    torch.testing.assert_close((blocks.square() * tokens.real).sum(dim=(1, 2)), total)
+
+
+@pytest.mark.parametrize("wavelet", ["haar", "db4", "sym4"])
+@pytest.mark.parametrize("at", [60, 130, 250, 400])
+def test_a_token_lies_where_its_coefficients_do(at: int, wavelet: str) -> None:
+    """An event is found by the blocks that say they are there, band by band."""
+    features = replace(FEATURES, wavelet=wavelet)
+    settings = TokensSettings(enabled=True, block=2)
+    tokens = WaveletTokens(settings, Scales(features, SCALES.energy), 512, (16, 8), 64, 8, 0.0)
+    t = torch.arange(512.0)
+    bump = torch.exp(-0.5 * ((t - at) / 6) ** 2)[None]
+    energy = tokens.blocks(bump).square().sum(dim=-1)[0]
+    for scale, length in enumerate(tokens.lengths):
+        own = (tokens.scale == scale).nonzero()[:, 0]
+        centre = (energy[own] * tokens.centre[own]).sum() / energy[own].sum()
+        assert abs(float(centre) - at) <= 1.5 * 512 / length + 8
 
 
 @pytest.mark.parametrize(("fusion", "shape"), [("concatenate", 40), ("mean", 32), ("attention", 32)])
@@ -278,6 +305,9 @@ def test_both_streams_sum_to_the_window_and_are_told_apart_by_period() -> None:
     slow, fast = torch.sin(2 * torch.pi * t / 64)[None], torch.sin(2 * torch.pi * t / 4)[None]
     low, high = streams.split(slow + fast)
     torch.testing.assert_close(low + high, slow + fast)
+    # A trend is slow to its last step: the window's end is not joined to its beginning.
+    trend = torch.linspace(-1.7, 1.7, 256)[None]
+    assert float((streams.split(trend)[0] - trend).abs().max()) < 0.15
     assert float((low - slow).square().mean()) < 0.01
     assert float((high - fast).square().mean()) < 0.01
 
@@ -362,33 +392,50 @@ def test_energetic_stretches_of_dominant_scales_come_first() -> None:
 
 @pytest.mark.parametrize("by", ["energy", "entropy", "variance"])
 def test_a_constant_window_keeps_the_latest(by: str) -> None:
-    for wavelets in (None, tokens_of()):
-        sparse = sparse_of(wavelets, by=by, keep="count", count=4)
-        x = torch.zeros(1, 256)
+    x = torch.zeros(1, 256)
+    # Beside patches, of every scale of wavelet tokens its latest.
+    for wavelets, kept in ((None, [*range(24, 32)]), (tokens_of(), [0, 1, 3, 7, 36, 37, 38, 39])):
+        sparse = sparse_of(wavelets, by=by, keep="count", count=8)
         assert not sparse.scores(x).any()
-        total = len(sparse.centre)
-        assert sparse.groups(x, 4).kept[0].tolist() == list(range(total - 4, total))
-        assert sparse.needed(x).tolist() == [4]
+        assert sparse.groups(x, 8).kept[0].tolist() == kept
+        assert sparse.needed(x).tolist() == [8]
 
 
 def test_variance_and_entropy_by_hand() -> None:
     x = series_of()
     cut = patches(x, 16, 8).numpy()
-    np.testing.assert_allclose(sparse_of(by="variance").scores(x).numpy(), cut.var(axis=-1), rtol=1e-4)
-    found = sparse_of(by="entropy").scores(x)
-    assert bool(((found >= 0) & (found <= 1)).all())
-    # One scale at work, or all of them.
+    variance = cut.var(axis=-1)
+    expected = variance / variance.mean(axis=-1, keepdims=True)
+    np.testing.assert_allclose(sparse_of(by="variance").scores(x).numpy(), expected, rtol=1e-4)
+    # One scale at work, then all of them.
     t = torch.arange(256.0)
-    sine, noise = torch.sin(2 * torch.pi * t / 3)[None], series_of(1)
-    assert float(sparse_of(by="entropy").scores(sine).mean()) < float(sparse_of(by="entropy").scores(noise).mean())
+    half = torch.where(t < 128, torch.sin(2 * torch.pi * t / 3), x[0])[None]
+    found = sparse_of(by="entropy").scores(half)[0]
+    assert float(found[2:14].mean()) < float(found[18:30].mean())
 
 
-def test_scores_sum_up_to_the_energy_of_the_dominant_scales() -> None:
-    """A patch's score is energy per step: over patches side by side these are the coefficients' energy."""
+@pytest.mark.parametrize("at", [30, 100, 200, 236, 250])
+@pytest.mark.parametrize("width", [3, 10, 20])
+def test_a_score_lies_where_the_event_is(at: int, width: int) -> None:
+    t = torch.arange(256.0)
+    bump = torch.exp(-0.5 * ((t - at) / width) ** 2)[None]
+    score = sparse_of().scores(bump - bump.mean())[0]
+    assert abs(8 * int(score.argmax()) + 8 - at) <= 8 + width / 2
+
+
+def test_scores_are_energy_per_step_in_means_of_their_kind() -> None:
     sparse = Sparse(SparseSettings(enabled=True, dominant=1.0), SCALES, 256, (16, 16), 17, None)
     x = series_of()
-    found = sparse.scores(x)[:, :16].sum(dim=1) * 16
-    torch.testing.assert_close(found, x.square().sum(dim=1), rtol=1e-4, atol=0)
+    parts = pywt.wavedec(x.double().numpy(), "db4", mode="symmetric", level=4, axis=-1)
+    local = np.zeros((3, 17))
+    for band in range(5):
+        alone = [p if i == band else np.zeros_like(p) for i, p in enumerate(parts)]
+        power = np.square(pywt.waverec(alone, "db4", mode="symmetric", axis=-1)[:, :256])
+        local += np.concatenate([power, np.repeat(power[:, -1:], 16, axis=1)], axis=1).reshape(3, 17, 16).mean(axis=-1)
+    np.testing.assert_allclose(sparse.scores(x).numpy(), local / local.mean(axis=1, keepdims=True), rtol=1e-4)
+    both = sparse_of(tokens_of()).scores(x)
+    torch.testing.assert_close(both[:, :8].mean(dim=1), torch.ones(3))
+    torch.testing.assert_close(both[:, 8:].mean(dim=1), torch.ones(3))
 
 
 def test_the_rest_goes_to_the_nearest_of_its_own_scale() -> None:
@@ -398,7 +445,7 @@ def test_the_rest_goes_to_the_nearest_of_its_own_scale() -> None:
     for m in range(3):
         kept = groups.kept[m].tolist()
         for i, owner in enumerate(groups.owner[m].tolist()):
-            same = [k for k in kept if sparse.scale[k] == sparse.scale[i]] or kept
+            same = [k for k in kept if sparse.scale[k] == sparse.scale[i]]
             nearest = min(abs(float(sparse.centre[k] - sparse.centre[i])) for k in same)
             assert kept[owner] in same
             assert abs(float(sparse.centre[kept[owner]] - sparse.centre[i])) == nearest
@@ -408,7 +455,8 @@ def test_the_rest_goes_to_the_nearest_of_its_own_scale() -> None:
 def test_a_threshold_keeps_what_is_above_it_and_little_more() -> None:
     sparse, x = sparse_of(keep="threshold", threshold=1.0), series_of()
     score = sparse.scores(x)
-    above = (score >= score.mean(dim=1, keepdim=True)).sum(dim=1)
+    score[:, -1] = torch.inf  # the last patch stays
+    above = (score >= 1).sum(dim=1)
     needed = sparse.needed(x)
     assert bool(((needed >= above) & (needed < above + 4) & (needed % 4 == 0)).all())
 
@@ -443,7 +491,10 @@ def test_with_all_tokens_kept_the_forecast_is_that_of_base(folders: dict[str, Pa
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"keep": "count", "count": 33}, "33 tokens, but a window has 32"), ({"share": 0.01}, "less than one")],
+    [
+        ({"keep": "count", "count": 33}, "33 tokens, but a window has 32"),
+        ({"share": 0.01}, "0 of 32 tokens, but 1 always"),
+    ],
 )
 def test_a_number_of_tokens_that_is_not_there_is_an_error(settings: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
@@ -483,6 +534,29 @@ def test_names_of_bands() -> None:
     assert names("packet", 2) == ("P0", "P1", "P2", "P3")
 
 
-def test_low_pass_is_the_split_that_streams_use() -> None:
-    streams = streams_of(fastest=3)
-    np.testing.assert_allclose(streams.slow.numpy(), low_pass(FEATURES, 256, 3), atol=1e-6)
+def test_every_scale_of_wavelet_tokens_stays() -> None:
+    """Also where one holds next to nothing: what it says is averaged into a token of its own scale, never another's."""
+    wavelets = tokens_of()
+    sparse, x = sparse_of(wavelets, keep="count", count=5), series_of()
+    for m, kept in enumerate(sparse.groups(x, 5).kept.tolist()):
+        assert {int(sparse.scale[k]) for k in kept} == {-1, 0, 1, 2, 3}
+        assert kept[-1] == 39, m
+    with pytest.raises(SettingsError, match="5 always stay"):
+        sparse_of(wavelets, keep="count", count=4)
+
+
+def test_a_switch_cannot_be_set_for_all_or_for_the_family() -> None:
+    def read(train: Any = None, **family: Any) -> Any:
+        pipeline = {"benchmarks": ["x"], "stages": ["base"]}
+        settings = settings_from({"pipeline": pipeline, "train": train, "families": {"time_llm": family}})
+        return settings.train_of("x", "only_sparse"), settings.model_of("x", "only_sparse", TimeLLMSettings)
+
+    assert read({"wavelet_loss": {"looks": 3}})[0].wavelet_loss.looks == 3
+    for wrong, named in (
+        ({"train": {"wavelet_loss": {"enabled": True}}}, r"train\.wavelet_loss\.enabled"),
+        ({"model": {"sparse": {"keep": "count"}}}, r"sparse\.keep"),
+    ):
+        with pytest.raises(SettingsError, match=named):
+            read(**wrong)
+    with pytest.raises(SettingsError, match=r"wavelet_loss\.enabled"):
+        read(train={"wavelet_loss": {"enabled": True}})

@@ -6,14 +6,22 @@ alone, so that every stage sees the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from wavecore.judge.metrics import rounded
+from wavecore.learn.forecast import device_of, predict
 from wavecore.seeds import generator
-from wavecore.series.windows import Batch
+from wavecore.series.windows import Batch, WindowData
+
+Precision = Literal["float32", "bf16"]
+
+UNDISTURBED = "undisturbed"
 
 NOISE = 0.5  # σ of the noise added to every step
 SPIKES, HEIGHT = 0.01, 5.0  # share of the steps, and their height in σ, up or down
@@ -65,6 +73,41 @@ def disturbed(batch: Batch, name: str) -> Batch:
         found.append(change(x, x.std(axis=0, keepdims=True), random))
     x = torch.from_numpy(np.stack(found)).to(batch.x)
     return batch._replace(x=x, facts=None)
+
+
+def robust_rows(
+    model: nn.Module, data: WindowData, test: np.ndarray, every: int, batch_windows: int, precision: Precision
+) -> list[dict[str, Any]]:
+    """Errors on some test windows as they are and as they might have come.
+
+    Args:
+        model: on any device.
+        data: the standardized series.
+        test: [M] origins of all test windows.
+        every: one in so many is taken, drawn once for all stages and seeds (a fixed stride would meet few hours of the
+            day); 0: none.
+        batch_windows, precision: see `wavecore.learn.forecast.forecast`.
+
+    Returns:
+        rows of metric (`mse`), group (`robust`), key (`undisturbed` or a disturbance), value (None: nothing observed)
+        and n.
+    """
+    if not every:
+        return []
+    count = math.ceil(len(test) / every)
+    some = np.sort(generator(0, "robust").choice(test, size=count, replace=False))
+    place = device_of(model)
+    sums = dict.fromkeys((UNDISTURBED, *DISTURBANCES), (0.0, 0))
+    for start in range(0, count, batch_windows):
+        batch = data.batch(some[start : start + batch_windows])
+        for name, (total, points) in sums.items():
+            seen = batch if name == UNDISTURBED else disturbed(batch, name)
+            error, scored = squared_errors(predict(model, seen.to(place), precision), batch)
+            sums[name] = total + error, points + scored
+    return [
+        {"metric": "mse", "group": "robust", "key": name, "value": rounded(total / n) if n else None, "n": n}
+        for name, (total, n) in sums.items()
+    ]
 
 
 def squared_errors(forecast: Tensor | np.ndarray, batch: Batch) -> tuple[float, int]:

@@ -13,6 +13,7 @@ Letters: B windows, H horizon steps, N channels, J levels, n rows of the series.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 # Added to every share before the divergence is taken, which a forecast without energy in a band would make infinite.
 SMOOTHING = 1e-3
+# Of the steps looked at, how many are events at most, but for the last of them.
+EVENT_SHARE = 0.05
+# What counts as a burst there, in noise levels; no setting, so that results of all stages speak of the same events.
+BURST = 5.0
 
 
 class Part(NamedTuple):
@@ -123,10 +128,12 @@ def divergences(truth: Array, forecast: Array) -> Array:
 def event_rows(values: Array, span: tuple[int, int], settings: FeatureSettings) -> Array:
     """Rows of an event, channel by channel: within MERGE_STEPS of where a burst of the finest details begins.
 
-    Bursts are found as in a window (`wavecore.wavelet.statistics.find_bursts`), with the whole span as the window.
+    Bursts are found as in a window (`wavecore.wavelet.statistics.find_bursts`), with the whole span as the window, and
+    taken by their strength until they cover EVENT_SHARE of it: where every morning is steep, a morning is no event.
 
     Args:
         values: [n, N] standardized.
+        settings: which wavelet.
         span: half-open rows that are looked at; elsewhere there is no event.
 
     Returns:
@@ -138,9 +145,13 @@ def event_rows(values: Array, span: tuple[int, int], settings: FeatureSettings) 
         return found
     scale = stretch.std(axis=1, keepdims=True)
     stretch = (stretch - stretch.mean(axis=1, keepdims=True)) / np.where(scale > 0, scale, 1.0)
-    _, starts, _ = find_bursts(stretch, settings, bursts=math.ceil(stretch.shape[1] / MERGE_STEPS))
+    chosen = replace(settings, burst_threshold=BURST)
+    _, starts, _ = find_bursts(stretch, chosen, bursts=math.ceil(stretch.shape[1] / MERGE_STEPS))
+    most = EVENT_SHARE * stretch.shape[1]
     for channel, marks in enumerate(starts):
         for mark in marks[marks >= 0]:
+            if found[:, channel].sum() >= most:
+                break
             first = span[0] + max(int(mark) - MERGE_STEPS, 0)
             found[first : min(span[0] + int(mark) + MERGE_STEPS + 1, span[1]), channel] = True
     return found

@@ -1,12 +1,13 @@
 """The training loss with its error per wavelet scale, and the curriculum that moves its weights (W4).
 
-    loss = time + low · mean over A_J + high · mean over j of (mean over D_j)
+    loss = time + low · E(A_J) + high · (E(D_J) + … + E(D_1))
 
-where a mean over a band is of the squared coefficients of forecast less truth: the transform is linear, so that is the
-squared difference between their coefficients. With an orthogonal wavelet and all steps observed the means, weighted by
-the bands' lengths, sum to the squared error in time; the weights say what counts beyond that. What is slow is learned
-first: its weight begins large and decreases, that of what is fast begins small and grows, one move at a time, and only
-when validation has improved (Bengio et al., "Curriculum Learning", ICML 2009).
+where E of a band is the energy of the error in it per horizon step: the squared coefficients of forecast less truth
+(the transform is linear, so that is the squared difference between their coefficients), summed, over H. With an
+orthogonal wavelet all of them sum to the squared error in time, so a weight says by how much more a band counts than in
+the time-domain loss alone. What is slow is learned first: its weight begins large and decreases, that of what is fast
+begins small and grows, one move at a time, and only when validation has improved (Bengio et al., "Curriculum Learning",
+ICML 2009).
 """
 
 from __future__ import annotations
@@ -28,20 +29,29 @@ class Curriculum(NamedTuple):
     """Where the weights are; passed in and out, and part of every resume checkpoint.
 
     Attributes:
-        moves: made so far.
         best: lowest error that a look has found; None before the first.
+        moved: steps after which a move was made.
     """
 
-    moves: int = 0
     best: float | None = None
+    moved: tuple[int, ...] = ()
 
-    def after(self, error: float, settings: WaveletLossSettings) -> Curriculum:
-        """The state after a look that found `error`: one move further where that is the lowest so far."""
+    @property
+    def moves(self) -> int:
+        """How many were made."""
+        return len(self.moved)
+
+    def path(self, settings: WaveletLossSettings) -> list[list[float]]:
+        """[step, low, high] from step 0 on, one row per change."""
+        return [[step, *settings.weights(i)] for i, step in enumerate((0, *self.moved))]
+
+    def after(self, error: float, step: int, settings: WaveletLossSettings) -> Curriculum:
+        """The state after a look at `step` that found `error`: one move further where that is the lowest so far."""
         if self.best is not None and error >= self.best:
             return self
         # The first look has nothing to be better than.
-        moves = self.moves if self.best is None else min(self.moves + 1, settings.moves)
-        return Curriculum(moves, error)
+        moving = self.best is not None and self.moves < settings.moves
+        return Curriculum(error, (*self.moved, step) if moving else self.moved)
 
 
 class Loss(nn.Module):
@@ -84,17 +94,15 @@ class Loss(nn.Module):
         if low:
             found = found + low * slow
         if high:
-            found = found + high * torch.stack(fast).mean()
+            found = found + high * torch.stack(fast).sum()
         return found
 
 
 def band_errors(analysis: Analysis, forecast: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared coefficient of the error in each band, slow to fast: [B, H, N] each → [J+1].
+    """Energy of the error per band and horizon step, slow to fast: [B, H, N] each → [J+1].
 
-    A target that was not observed has no error; the mean is over as many coefficients as the others have.
+    A target that was not observed has no error; steps are those that were observed.
     """
     # Like `masked_mean`, this never hides a forecast that is not finite.
     error = ((forecast - target) * mask).transpose(1, 2)
-    share = mask.sum().clamp(min=1) / mask.shape[1]
-    parts = analysis(error).values()
-    return torch.stack([part.square().sum() / (part.shape[-1] * share) for part in parts])
+    return torch.stack([part.square().sum() for part in analysis(error).values()]) / mask.sum().clamp(min=1)

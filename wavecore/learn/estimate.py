@@ -46,7 +46,7 @@ class Estimate(NamedTuple):
         if not self.step:
             return 0.0
         validations = -(-settings.steps // settings.eval_every)
-        looks = settings.steps // settings.wavelet_loss.every
+        looks = settings.steps // settings.wavelet_loss.every(settings.steps)
         windows = validations * self.validation_windows + self.calibration_windows + looks * self.watched_windows
         return settings.steps * self.step + windows * self.eval_window
 
@@ -54,7 +54,7 @@ class Estimate(NamedTuple):
         """Steps, with their validations, that fit into `seconds`; 0 where nothing is learned."""
         if not self.step:
             return 0
-        looked_at = self.watched_windows / settings.wavelet_loss.every
+        looked_at = self.watched_windows / settings.wavelet_loss.every(settings.steps)
         each = self.step + (self.validation_windows / settings.eval_every + looked_at) * self.eval_window
         return max(0, int((seconds - self.calibration_windows * self.eval_window) / each))
 

@@ -49,7 +49,7 @@ class Trained(NamedTuple):
         model: with its best weights, on the device of the run.
         curve: one row per validation: step (steps done), loss (mean over the steps since the row before), select
             (error on the validation subset), learning_rate (of the last step); with a loss per wavelet scale also its
-            present weights, low and high.
+            present weights, low and high, and weights: [step, low, high] of every change so far.
         best_step: step of the lowest select error, whose weights these are.
         steps: optimizer steps taken.
         stopped: `steps` where the budget was used up, `patience` where validation stopped improving.
@@ -92,6 +92,11 @@ class Position(NamedTuple):
     worse: int = 0
     curriculum: Curriculum = Curriculum()
     looked: int = 0
+
+
+def _curriculum(best: float | None, moved: list[int]) -> Curriculum:
+    """As JSON kept it."""
+    return Curriculum(best, tuple(moved))
 
 
 def optimizer_of(groups: tuple[ParameterGroup, ...], settings: TrainSettings) -> torch.optim.AdamW:
@@ -227,11 +232,11 @@ class _Run:
         """Move the weights of the loss per wavelet scale on, where that is due and validation has improved."""
         now, chosen = self.position, self.settings.wavelet_loss
         moving = chosen.enabled and chosen.curriculum == "improving" and now.curriculum.moves < chosen.moves
-        if not moving or now.step % chosen.every or now.step == now.looked:
+        if not moving or now.step % chosen.every(self.settings.steps) or now.step == now.looked:
             return
         error = evaluate(self.model, self.data, self.watched, self.engine, self.settings)
         self._need_finite(error, "the error that the curriculum looks at", now.step)
-        self.position = now._replace(curriculum=now.curriculum.after(error, chosen), looked=now.step)
+        self.position = now._replace(curriculum=now.curriculum.after(error, now.step, chosen), looked=now.step)
 
     def due(self) -> bool:
         """Whether a validation belongs between the last step and the next, and has not been made."""
@@ -246,7 +251,7 @@ class _Run:
         value = evaluate(self.model, self.data, self.select, self.engine, self.settings)
         self._need_finite(value, "the error on `select`", now.step)
         self._need_same_buffers()
-        row = {
+        row: dict[str, Any] = {
             "step": now.step,
             "loss": now.loss_sum / now.loss_count,
             "select": value,
@@ -254,6 +259,7 @@ class _Run:
         }
         if self.settings.wavelet_loss.enabled:
             row["low"], row["high"] = self.settings.wavelet_loss.weights(now.curriculum.moves)
+            row["weights"] = now.curriculum.path(self.settings.wavelet_loss)
         after = now._replace(curve=(*now.curve, row), loss_sum=0.0, loss_count=0, worse=now.worse + 1)
         if now.best_value is None or value < now.best_value:
             best = {name: p.detach().clone() for name, p in self.weights.items()}
@@ -303,7 +309,7 @@ class _Run:
             state.setdefault(in_order.index(name), {})[moment] = tensor
         self.optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
         best = {name: t.to(device) for name, t in parts["best"].items()}
-        read = {"curve": tuple(found.state["curve"]), "curriculum": Curriculum(*found.state["curriculum"])}
+        read = {"curve": tuple(found.state["curve"]), "curriculum": _curriculum(*found.state["curriculum"])}
         self.position = Position(**{**found.state, **read, "best": best or None})
         self.saved_step = found.step
         note = f"{self.where}: goes on from the resume checkpoint of step {found.step}"

@@ -1,11 +1,12 @@
 """Fewer time-series tokens between embedding and reprogramming, by what wavelets say of them (W5).
 
 The rule. The dominant scales of a window are the fewest that hold `dominant` of its energy. A token's score is the
-mean energy per step that these scales have in the token's stretch: a patch counts all of them, a wavelet token its own
-scale, and nothing where that scale is not dominant. The last token always stays, since the forecast begins behind it;
-then the tokens of the highest scores stay, of equal ones the later. `entropy` and `variance` score otherwise and choose
-alike. Every other token belongs to the nearest kept one of its own scale. Positions travel with the tokens; prompts are
-never touched here.
+energy per step that these scales have in its stretch: a patch counts all of them, a wavelet token its own, and nothing
+where that is not dominant. Scores are in means of their kind, patches and wavelet tokens apart, since they are not the
+same measure. The last token always stays, since the forecast begins behind it, and of every scale that has tokens the
+highest; then those of the highest scores, of equal ones the later. `entropy` (of a patch over its scales, of a wavelet
+token over its coefficients) and `variance` score otherwise and choose alike. Every other token belongs to the nearest
+kept one of its own scale. Positions travel with the tokens; prompts are never touched here.
 
 Letters: M series, T steps, K tokens (W wavelet tokens, then L patches), k kept ones, C features of a token.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,10 +25,12 @@ from wavecore.model.layers import patches
 from wavecore.model.scales import Scales
 from wavecore.model.wavelet_settings import SparseSettings
 from wavecore.model.wavelet_tokens import WaveletTokens
-from wavecore.wavelet.operators import Analysis
+from wavecore.wavelet.operators import components
 
 # Where windows differ in how many tokens they keep, those of a size are read together: so many sizes there are.
 SIZES = 8
+# A mean below it is that of a window in which nothing moves.
+TINY = 1e-12
 
 
 class Sparse(nn.Module):
@@ -41,9 +45,10 @@ class Sparse(nn.Module):
         wavelets: the wavelet tokens that are read too; None without.
 
     Raises:
-        SettingsError: less than one token, or more than there are.
+        SettingsError: fewer tokens than always stay, or more than there are.
     """
 
+    bands: Tensor
     centre: Tensor
     scale: Tensor
 
@@ -58,7 +63,9 @@ class Sparse(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.patch, self.patches = settings, patch, count
-        self.analysis = Analysis(scales.features, window)
+        self.register_buffer(
+            "bands", torch.from_numpy(components(scales.features, window).astype(np.float32)), persistent=False
+        )
         middle = torch.arange(count) * float(patch[1]) + patch[0] / 2
         own = torch.full((count,), -1)
         self.wavelets = wavelets
@@ -71,14 +78,17 @@ class Sparse(nn.Module):
         self.register_buffer("centre", middle, persistent=False)
         self.register_buffer("scale", own, persistent=False)
         total = len(middle)
-        if settings.keep == "count" and settings.count > total:
+        # The last token, and one of every scale.
+        least = 1 + len(set(own.tolist()) - {int(own[-1])})
+        kept = settings.count if settings.keep == "count" else total if settings.keep == "threshold" else self.most
+        if kept > total:
+            raise SettingsError(f"sparse.count: {kept} tokens, but a window has {total}", f"set it to {total} or less")
+        if kept < least:
+            name = "count" if settings.keep == "count" else "share"
+            wanted = f"{least}" if name == "count" else f"{least / total:.4f}"
             raise SettingsError(
-                f"sparse.count: {settings.count} tokens, but a window has {total}", f"set it to {total} or less"
-            )
-        if settings.keep == "share" and settings.share * total < 1:
-            raise SettingsError(
-                f"sparse.share: {settings.share:g} of {total} tokens is less than one",
-                f"set it to {1 / total:.4f} or more",
+                f"sparse.{name}: {kept} of {total} tokens, but {least} always stay (the last, and one of every scale)",
+                f"set it to {wanted} or more",
             )
 
     @property
@@ -90,13 +100,14 @@ class Sparse(nn.Module):
         return math.floor(self.settings.share * total) if self.settings.keep == "share" else total
 
     def scores(self, series: Tensor) -> Tensor:
-        """Normalized series [M, T] → [M, K]; 0 throughout a constant window."""
+        """Normalized series [M, T] → [M, K] in means of the token's kind; 0 throughout a constant window."""
         with torch.no_grad(), torch.autocast(series.device.type, enabled=False):
             series = series.float()
             parts = [self._of_patches(series)] if self.patches else []
             if self.wavelets is not None:
                 parts.insert(0, self._of_wavelets(series, self.wavelets))
-            return torch.cat(parts, dim=1)
+            means = (part.mean(dim=1, keepdim=True) for part in parts)
+            return torch.cat([p / m.clamp_min(TINY) for p, m in zip(parts, means, strict=True)], dim=1)
 
     def needed(self, series: Tensor) -> Tensor:
         """How many tokens each window keeps: [M, T] → [M] int64. With a threshold, as many as are above it, and then so
@@ -104,16 +115,27 @@ class Sparse(nn.Module):
         if self.settings.keep != "threshold":
             return torch.full((len(series),), self.most, device=series.device)
         score, total = self.scores(series), len(self.centre)
-        above = (score > 0) & (score >= self.settings.threshold * score.mean(dim=1, keepdim=True))
+        above = (score > 0) & (score >= self.settings.threshold) | self._stays(score)
         step = math.ceil(total / SIZES)
-        return (((above.sum(dim=1).clamp(min=1) + step - 1) // step) * step).clamp(max=total)
+        return (((above.sum(dim=1) + step - 1) // step) * step).clamp(max=total)
+
+    def _stays(self, score: Tensor) -> Tensor:
+        """Which tokens are kept whatever the others score: [M, K] → [M, K] bool."""
+        found = torch.zeros_like(score, dtype=torch.bool)
+        # Behind it the forecast begins.
+        found[:, -1] = True
+        for scale in self.scale.unique():
+            if scale != self.scale[-1]:
+                own = (self.scale == scale).nonzero()[:, 0]
+                # Of equal ones the later.
+                best = own.flip(0)[score[:, own.flip(0)].argmax(dim=1)]
+                found.scatter_(1, best[:, None], True)
+        return found
 
     def groups(self, series: Tensor, count: int) -> Groups:
         """The `count` tokens that stay of each window [M, T], and what stands for the others."""
         score = self.scores(series)
-        first = score.clone()
-        # Behind it the forecast begins.
-        first[:, -1] = torch.inf
+        first = score.masked_fill(self._stays(score), torch.inf)
         # Of equal scores the later token comes first.
         order = first.flip(1).argsort(dim=1, descending=True, stable=True)
         chosen = len(self.centre) - 1 - order[:, :count]
@@ -131,32 +153,28 @@ class Sparse(nn.Module):
         return joined(embedded, self.groups(series, count), "merge" if self.settings.rest == "pool" else "drop")
 
     def _of_patches(self, series: Tensor) -> Tensor:
-        length = series.shape[1]
         if self.settings.by == "variance":
             return patches(series, *self.patch).var(dim=-1, unbiased=False)
-        parts = list(self.analysis(series).values())
-        # Energy per step: a coefficient's is spread over the steps that it stands for.
-        density = [p.square() * (p.shape[-1] / length) for p in parts]
-        steps = torch.arange(length, device=series.device)
-        spread = torch.stack([d[:, (steps * d.shape[-1]) // length] for d in density], dim=1)
-        local = patches(spread.flatten(end_dim=1), *self.patch).mean(dim=-1).view(*spread.shape[:2], -1)
+        # Each band where it happens, squared: energy per step, which sums to the band's.
+        density = torch.einsum("mt,bts->mbs", series, self.bands).square()
+        cut = patches(density.flatten(end_dim=1), *self.patch).mean(dim=-1)
+        local = cut.view(*density.shape[:2], -1)
         if self.settings.by == "entropy":
             return _entropy(local, dim=1)
-        energy = torch.stack([p.square().sum(dim=-1) for p in parts], dim=-1)
-        return (local * dominant(energy, self.settings.dominant).unsqueeze(-1)).sum(dim=1)
+        chosen = dominant(density.sum(dim=-1), self.settings.dominant)
+        return (local * chosen.unsqueeze(-1)).sum(dim=1)
 
     def _of_wavelets(self, series: Tensor, wavelets: WaveletTokens) -> Tensor:
-        blocks = wavelets.blocks(series)
+        real = wavelets.real
+        square = wavelets.blocks(series).square() * real
         if self.settings.by == "entropy":
-            return _entropy(blocks.square(), dim=-1)
-        # Coefficients per step, so that a token's energy is per step too.
-        each = torch.tensor(wavelets.lengths, device=series.device)[wavelets.scale] / series.shape[1]
+            return _entropy(square, dim=-1)
+        # Steps that a block's coefficients stand for.
+        each = series.shape[1] / torch.tensor(wavelets.lengths, device=series.device)[wavelets.scale]
+        power = square.sum(dim=-1) / (real.sum(dim=-1) * each)
         if self.settings.by == "variance":
-            return blocks.var(dim=-1, unbiased=False) * each
-        power = blocks.square().mean(dim=-1) * each
-        energy = blocks.new_zeros((len(series), len(wavelets.bands)))
-        energy.index_add_(1, wavelets.scale, blocks.square().sum(dim=-1))
-        return power * dominant(energy, self.settings.dominant)[:, wavelets.scale]
+            return power
+        return power * dominant(wavelets.energy(series), self.settings.dominant)[:, wavelets.chosen][:, wavelets.scale]
 
 
 def dominant(energy: Tensor, share: float) -> Tensor:

@@ -16,7 +16,7 @@ from wavecore.errors import SettingsError
 from wavecore.model.layers import Reprogramming
 from wavecore.model.scales import Scales
 from wavecore.model.wavelet_settings import StreamsSettings
-from wavecore.wavelet.operators import low_pass
+from wavecore.wavelet.operators import components
 from wavecore.wavelet.transform import bands
 
 
@@ -64,8 +64,9 @@ class Streams(nn.Module):
         super().__init__()
         self.settings = settings
         self.fastest, self.levels = fastest_slow(settings, scales), scales.features.levels
-        matrix = low_pass(scales.features, window, self.fastest)
-        self.register_buffer("slow", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
+        # A_J, D_J … down to the fastest band that is slow.
+        slow = components(scales.features, window)[: self.levels + 2 - self.fastest].sum(axis=0)
+        self.register_buffer("slow", torch.from_numpy(slow.astype(np.float32)), persistent=False)
         self.fast = fast
         self.gate: nn.Linear | None = None
         if settings.gate == "learned":

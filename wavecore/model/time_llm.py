@@ -284,7 +284,8 @@ class TimeLLM(nn.Module):
         Args:
             x: [B, T, N].
             prompt_ids: [M, P] to use in place of the windows' own prompts, without padding.
-            use: how much is read; by default what the budget says, or all.
+            use: how much is read; by default what the budget or a sparse stage says, or all. Where each window says it
+                for itself (`forward` then asks them one by one), the most that any may read.
             facts: [B, N, F] token ids of what this model's prompts tell about the windows, where they are known already
                 (see `Batch`).
         """

@@ -70,13 +70,13 @@ class SparseSettings:
 
     Attributes:
         enabled: whether there are fewer.
-        by: `energy`: of the dominant scales within the token; `entropy`: of the token's energy over its scales;
-            `variance`: of the token's values.
+        by: `energy`: of the dominant scales within the token; `entropy`: of a patch's energy over its scales, of a
+            wavelet token's over its coefficients; `variance`: of the token's values.
         dominant: the dominant scales of a window are the fewest that hold this share of its energy.
         keep: `share` of the tokens, a fixed `count`, or all above a `threshold`.
         share: see `keep`.
         count: see `keep`.
-        threshold: see `keep`; in means of the window's scores, so that 1 keeps what is above average.
+        threshold: see `keep`; in means of the window's tokens of a kind, so that 1 keeps what is above average.
         rest: `pool`: a token that is not kept is averaged into the nearest kept one of its scale; `drop`: it is not
             read.
         give_back: what sets a token apart from the one that stands for it goes to the head.

@@ -37,6 +37,7 @@ class WaveletTokens(nn.Module):
         lengths: how many coefficients each of them has.
         scale: [W] int64, which of these a token belongs to; slow to fast, and within a band early to late.
         centre: [W], the middle of the stretch that a token tells of, in steps.
+        real: [W, block] bool, False where a band's last block is filled up.
 
     Raises:
         SettingsError: a decomposition that the window does not allow, or scales whose energy was not measured.
@@ -44,6 +45,7 @@ class WaveletTokens(nn.Module):
 
     scale: Tensor
     centre: Tensor
+    real: Tensor
     size: Tensor
     covering: Tensor
 
@@ -67,24 +69,26 @@ class WaveletTokens(nn.Module):
             raise SettingsError(f"energy: {len(shares)} shares for {len(every)} bands", "measure them again")
         self.chosen = [i for i, share in enumerate(shares) if i == 0 or share >= settings.least_share]
         self.bands = tuple(every[i] for i in self.chosen)
-        probe = self._parts(torch.zeros(1, window))
-        self.lengths = lengths = [part.shape[-1] for part in probe]
-        # Per band: how many blocks, and how many steps one spans.
-        counts = [math.ceil(n / settings.block) for n in lengths]
-        spans = [settings.block * window / n for n in lengths]
+        places = [_places(part) for part in self._parts(torch.eye(window, dtype=torch.float64))]
+        self.lengths = lengths = [len(place) for place in places]
+        block = settings.block
+        counts = [math.ceil(n / block) for n in lengths]
         scale = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        centre = torch.cat([(torch.arange(k) + 0.5) * span for k, span in zip(counts, spans, strict=True)])
+        centre = torch.cat([torch.stack([part.mean() for part in place.split(block)]) for place in places])
+        real = [(torch.arange(k * block) < n).view(k, block) for k, n in zip(counts, lengths, strict=True)]
         # What a coefficient is usually like: the band's share of T, spread over its coefficients.
         usual = [math.sqrt(max(shares[i], 1e-6) * window / n) for i, n in zip(self.chosen, lengths, strict=True)]
         first = torch.tensor([0, *counts[:-1]]).cumsum(dim=0)
-        middle = torch.arange(patches) * patch[1] + patch[0] / 2
-        # Per patch and band the block that covers the patch's middle; the last patch's may lie behind the window.
+        middle = (torch.arange(patches) * patch[1] + patch[0] / 2).double()
+        # Per patch and band the block of the coefficient that lies nearest to the patch's middle.
         covering = [
-            start + (middle / span).long().clamp(max=k - 1) for start, k, span in zip(first, counts, spans, strict=True)
+            start + (middle[:, None] - place).abs().argmin(dim=1) // block
+            for start, place in zip(first, places, strict=True)
         ]
         for name, constant in (
             ("scale", scale),
             ("centre", centre.float()),
+            ("real", torch.cat(real)),
             ("size", torch.tensor(usual)),
             ("covering", torch.stack(covering, dim=1)),
         ):
@@ -122,6 +126,12 @@ class WaveletTokens(nn.Module):
         parts = list(found.values()) if isinstance(found, dict) else list(found.unbind(dim=-2))
         return [parts[i] for i in self.chosen]
 
+    def energy(self, series: Tensor) -> Tensor:
+        """Normalized series [M, T] → energy of every band, also of those that are left out: [M, bands]."""
+        found = self.operator(series)
+        parts = list(found.values()) if isinstance(found, dict) else list(found.unbind(dim=-2))
+        return torch.stack([part.square().sum(dim=-1) for part in parts], dim=-1)
+
     def blocks(self, series: Tensor) -> Tensor:
         """Normalized series [M, T] → [M, W, block] coefficients; a band's last block is filled up with its last one."""
         block, found = self.settings.block, []
@@ -150,3 +160,21 @@ class WaveletTokens(nn.Module):
             )
         found: Tensor = patches + self.attend(patches, tokens, tokens, need_weights=False)[0]
         return found
+
+
+def _places(rows: Tensor) -> Tensor:
+    """Where in a window each coefficient lies, in steps: the mean place of the steps that it is made of, weighted by
+    their squared weights.
+
+    One at an end may be made of steps at both, where the border mode goes round; its place is then counted on beyond
+    the end that it belongs to.
+
+    Args:
+        rows: [T, n], the coefficients of unit impulses.
+    """
+    length, count = rows.shape
+    angle = 2 * torch.pi * torch.arange(length, dtype=rows.dtype)[:, None] / length
+    weight = rows.square()
+    found = torch.atan2((weight * angle.sin()).sum(dim=0), (weight * angle.cos()).sum(dim=0)) * length / (2 * torch.pi)
+    nominal = (torch.arange(count, dtype=rows.dtype) + 0.5) * length / count
+    return nominal + (found - nominal + length / 2) % length - length / 2

@@ -7,6 +7,8 @@ matrix is read off by having PyWavelets continue unit impulses, so no rule is wr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pywt
 import torch
@@ -131,23 +133,23 @@ class Packets(nn.Module):
         return nodes
 
 
-def low_pass(settings: FeatureSettings, length: int, fastest: int) -> np.ndarray:
-    """What is slow in a window, as a matrix: x @ low_pass is x without its bands D_j of j < `fastest`.
+def components(settings: FeatureSettings, length: int) -> np.ndarray:
+    """Each band of a window as a series of its own, at the place where it happens; together they are the window.
+
+    The window is continued symmetrically at its ends, whatever the border mode of `settings`: one that goes round would
+    put the window's beginning into its end, where a forecast begins.
 
     Args:
-        settings: wavelet, mode, levels.
+        settings: wavelet and levels.
         length: T.
-        fastest: the smallest j of a D_j that counts as slow, 1 … J + 1; with J + 1 only A_J does.
 
     Returns:
-        [T, T].
+        [J+1, T, T], slow to fast; x [M, T] @ components[b] is band b of x.
 
     Raises:
         SettingsError: see `wavecore.wavelet.transform.check`.
     """
-    parts = decompose(np.eye(length), settings)
-    kept = {
-        band: part if band[0] == "A" or int(band[1:]) >= fastest else np.zeros_like(part)
-        for band, part in parts.items()
-    }
-    return reconstruct(kept, length, settings)
+    chosen = replace(settings, mode="symmetric")
+    parts = decompose(np.eye(length), chosen)
+    alone = ({name: part if name == band else np.zeros_like(part) for name, part in parts.items()} for band in parts)
+    return np.stack([reconstruct(one, length, chosen) for one in alone])
