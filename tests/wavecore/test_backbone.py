@@ -49,7 +49,7 @@ def test_params_may_not_turn_a_stage_into_another(folders: dict[str, Path]) -> N
         made("base", folders["bert"], own={"attention_mask": False})
     with pytest.raises(SettingsError, match=r"prompt\.digits"):
         made("base", folders["bert"], own={"prompt": {"digits": 5}})
-    with pytest.raises(SettingsError, match="every stage of the family 'time_llm'"):
+    with pytest.raises(SettingsError, match="stages of the family 'time_llm' are told apart by it"):
         made("base", folders["bert"], prompt={"digits": 5})
     for wrong in (5, "abc"):
         with pytest.raises(SettingsError, match=r"model\.prompt: expected keys and values"):

@@ -100,7 +100,7 @@ def test_the_prompt_pays_only_where_it_costs_nothing(
 
 def test_a_size_is_held_against_the_best_of_all(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Where everything read is worst, a size that is no worse than that would give away what a larger one has."""
-    model = trained(folders["bert"], budget={"tolerance": 0.01, "prompt": False})
+    model = trained(folders["bert"], "budget.series_only", budget={"tolerance": 0.01})
     assert model.budget is not None
     errors = dict(zip(model.budget.sizes, (1.2, 1.0, 1.3), strict=True))
     monkeypatch.setattr(calibration, "evaluate", lambda m, *_: errors[int(m.budget.tokens)])
