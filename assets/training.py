@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from assets.project import Project
@@ -42,6 +42,7 @@ class Ground:
     Attributes:
         arrays, borders, scaler: the series, its splits, and the scaling learned from the train rows.
         data_hash: one hash over the series and its splits.
+        measured: what `energy` has measured so far.
     """
 
     benchmark: Benchmark
@@ -51,6 +52,7 @@ class Ground:
     borders: Borders
     scaler: Scaler
     data_hash: str
+    measured: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, project: Project, benchmark: str) -> Ground:
@@ -77,7 +79,8 @@ class Ground:
         )
 
     def energy(self, stage: Stage) -> dict[str, tuple[float, ...]]:
-        """What the train windows' wavelet bands hold, of the decompositions that the stage chooses bands by."""
+        """What the train windows' wavelet bands hold, of the decompositions that the stage chooses bands by; measured
+        once for all seeds."""
         from wavecore.model.build import model_settings
         from wavecore.model.scales import Scales, key, measured
         from wavecore.model.settings import TimeLLMSettings
@@ -88,12 +91,16 @@ class Ground:
         scales = Scales(self.settings.features_of(self.dataset.name))
         wanted = [(model.tokens.transform, model.tokens.levels)] if model.tokens.enabled else []
         wanted += [("dwt", 0)] if model.streams.enabled and not model.streams.fastest else []
-        return {
-            key(transform, scales.at(levels).levels): measured(
-                self.arrays, self.scaler, self.borders.train, self.benchmark.window, scales.at(levels), transform
-            )
-            for transform, levels in wanted
-        }
+        found = {}
+        for transform, levels in wanted:
+            features = scales.at(levels)
+            name = key(transform, features.levels)
+            if name not in self.measured:
+                self.measured[name] = measured(
+                    self.arrays, self.scaler, self.borders.train, self.benchmark.window, features, transform
+                )
+            found[name] = self.measured[name]
+        return found
 
     def geometry_of(self, stage: Stage) -> Geometry:
         """The shape of the benchmark, with all that a stage looks at before it is trained."""

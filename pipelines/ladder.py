@@ -1,6 +1,7 @@
 """`wavecore ladder`: every stage of the ladder with every seed on one benchmark, as far as results are missing.
 
-What is done is told by `results/` alone, which lies in git: a clone on another machine goes on where this one stopped.
+What is done is told by `results/`, which lies in git, and the series: no model need be there, so a clone on another
+machine goes on where this one stopped.
 Seed by seed, so that after the first round every stage has a row.
 """
 

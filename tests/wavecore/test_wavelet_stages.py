@@ -133,6 +133,8 @@ def test_stages_begin_with_the_weights_of_base(folders: dict[str, Path]) -> None
         assert set(base) <= set(own)
         assert all(torch.equal(own[k], p) for k, p in base.items())
         assert all(k.startswith("wavelets.") for k in own.keys() - base.keys())
+        places = of_stage(stage, folders["bert"]).state_dict(keep_vars=True).values()
+        assert len({id(tensor) for tensor in places}) == len(places), "every part has one place"
 
 
 def test_keys_and_values_of_both_streams_are_dropped_when_weights_change(folders: dict[str, Path]) -> None:

@@ -68,13 +68,14 @@ class Sparse(nn.Module):
         )
         middle = torch.arange(count) * float(patch[1]) + patch[0] / 2
         own = torch.full((count,), -1)
-        self.wavelets = wavelets
+        # In a tuple: they are a part of the model already, and a module has one place.
+        self._wavelets: tuple[WaveletTokens, ...] = ()
+        if wavelets is not None and wavelets.settings.fusion in ("concatenate", "instead"):
+            self._wavelets = (wavelets,)
         if wavelets is not None and wavelets.settings.fusion == "instead":
             self.patches, middle, own = 0, wavelets.centre, wavelets.scale
         elif wavelets is not None and wavelets.settings.fusion == "concatenate":
             middle, own = torch.cat([wavelets.centre, middle]), torch.cat([wavelets.scale, own])
-        else:
-            self.wavelets = None
         self.register_buffer("centre", middle, persistent=False)
         self.register_buffer("scale", own, persistent=False)
         total = len(middle)
@@ -104,8 +105,7 @@ class Sparse(nn.Module):
         with torch.no_grad(), torch.autocast(series.device.type, enabled=False):
             series = series.float()
             parts = [self._of_patches(series)] if self.patches else []
-            if self.wavelets is not None:
-                parts.insert(0, self._of_wavelets(series, self.wavelets))
+            parts = [self._of_wavelets(series, wavelets) for wavelets in self._wavelets] + parts
             means = (part.mean(dim=1, keepdim=True) for part in parts)
             return torch.cat([p / m.clamp_min(TINY) for p, m in zip(parts, means, strict=True)], dim=1)
 

@@ -122,15 +122,17 @@ class WaveletTokens(nn.Module):
 
     def _parts(self, series: Tensor) -> list[Tensor]:
         """Coefficients of the bands that are kept, [M, n_band] each."""
+        every = self._every(series)
+        return [every[i] for i in self.chosen]
+
+    def _every(self, series: Tensor) -> list[Tensor]:
+        """Coefficients of all bands, slow to fast."""
         found = self.operator(series)
-        parts = list(found.values()) if isinstance(found, dict) else list(found.unbind(dim=-2))
-        return [parts[i] for i in self.chosen]
+        return list(found.values()) if isinstance(found, dict) else list(found.unbind(dim=-2))
 
     def energy(self, series: Tensor) -> Tensor:
         """Normalized series [M, T] → energy of every band, also of those that are left out: [M, bands]."""
-        found = self.operator(series)
-        parts = list(found.values()) if isinstance(found, dict) else list(found.unbind(dim=-2))
-        return torch.stack([part.square().sum(dim=-1) for part in parts], dim=-1)
+        return torch.stack([part.square().sum(dim=-1) for part in self._every(series)], dim=-1)
 
     def blocks(self, series: Tensor) -> Tensor:
         """Normalized series [M, T] → [M, W, block] coefficients; a band's last block is filled up with its last one."""

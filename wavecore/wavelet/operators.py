@@ -70,6 +70,17 @@ def _continued(length: int, left: int, right: int, mode: str) -> tuple[np.ndarra
     return longer[:, :left], longer[:, left + length :]
 
 
+def _levels(settings: FeatureSettings, length: int) -> nn.ModuleList:
+    """One level after another, each of the halves of the one before; checked first."""
+    check(settings.wavelet, settings.mode, settings.levels, length)
+    found = nn.ModuleList()
+    for _ in range(settings.levels):
+        level = Level(settings.wavelet, settings.mode, length)
+        found.append(level)
+        length = level.halves
+    return found
+
+
 class Analysis(nn.Module):
     """The bands of a window, as `wavecore.wavelet.transform.decompose` gives them.
 
@@ -83,13 +94,8 @@ class Analysis(nn.Module):
 
     def __init__(self, settings: FeatureSettings, length: int) -> None:
         super().__init__()
-        check(settings.wavelet, settings.mode, settings.levels, length)
+        self.levels = _levels(settings, length)
         self.bands = bands(settings.levels)
-        self.levels = nn.ModuleList()
-        for _ in range(settings.levels):
-            level = Level(settings.wavelet, settings.mode, length)
-            self.levels.append(level)
-            length = level.halves
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """[..., T] → {band: [..., n_band]}, slow to fast."""
@@ -114,12 +120,7 @@ class Packets(nn.Module):
 
     def __init__(self, settings: FeatureSettings, length: int) -> None:
         super().__init__()
-        check(settings.wavelet, settings.mode, settings.levels, length)
-        self.levels = nn.ModuleList()
-        for _ in range(settings.levels):
-            level = Level(settings.wavelet, settings.mode, length)
-            self.levels.append(level)
-            length = level.halves
+        self.levels = _levels(settings, length)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., T] → [..., 2^J, n], from slow to fast."""
