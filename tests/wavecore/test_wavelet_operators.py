@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wavecore.config import FeatureSettings
 from wavecore.errors import SettingsError
-from wavecore.wavelet.operators import Analysis, Packets, components
+from wavecore.wavelet.operators import Analysis, Components, Packets
 from wavecore.wavelet.transform import bands, max_levels
 
 WAVELETS = ("haar", "db2", "db4", "sym4", "coif1", "bior2.2")
@@ -74,21 +74,33 @@ def test_energies_of_an_orthogonal_wavelet_sum_to_the_signals(wavelet: str) -> N
 
 
 def test_nothing_of_an_operator_is_saved_or_trained() -> None:
-    analysis = Analysis(settings_of("db4", "symmetric", 2), 96)
-    assert not analysis.state_dict()
-    assert not list(analysis.parameters())
+    for make in (Analysis, Packets, Components):
+        operator = make(settings_of("db4", "symmetric", 2), 96)
+        assert not operator.state_dict()
+        assert not list(operator.parameters())
 
 
-@pytest.mark.parametrize("length", [96, 97])
-def test_components_are_pywts_bands_as_series(length: int) -> None:
-    x = rows(length, torch.float64).numpy()
-    found = components(settings_of("db4", "periodization", 3), length)
-    parts = pywt.wavedec(x, "db4", mode="symmetric", level=3, axis=-1)
-    for band in range(4):
-        alone = [part if i == band else np.zeros_like(part) for i, part in enumerate(parts)]
-        oracle = pywt.waverec(alone, "db4", mode="symmetric", axis=-1)[..., :length]
-        np.testing.assert_allclose(x @ found[band], oracle, atol=1e-10)
-    np.testing.assert_allclose(x @ found.sum(axis=0), x, atol=1e-10)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("wavelet", WAVELETS)
+def test_components_are_pywts_bands_as_series(wavelet: str, dtype: torch.dtype) -> None:
+    for length in LENGTHS:
+        x = rows(length, dtype)
+        for levels in range(1, max_levels(wavelet, length) + 1):
+            found = Components(settings_of(wavelet, "periodization", levels), length)(x)
+            assert found.dtype == dtype
+            parts = pywt.wavedec(x.double().numpy(), wavelet, mode="symmetric", level=levels, axis=-1)
+            for band in range(levels + 1):
+                alone = [part if i == band else np.zeros_like(part) for i, part in enumerate(parts)]
+                oracle = pywt.waverec(alone, wavelet, mode="symmetric", axis=-1)[..., :length]
+                np.testing.assert_allclose(found[..., band, :].numpy(), oracle, atol=TOLERANCE[dtype])
+            torch.testing.assert_close(found.sum(dim=-2), x, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_components_take_memory_by_the_step_not_by_its_square() -> None:
+    def held(window: int) -> int:
+        return sum(b.numel() for b in Components(settings_of("db4", "periodization", 4), window).buffers())
+
+    assert held(3072) < 1.1 * 3 * held(1024)
 
 
 @pytest.mark.parametrize("at", [20, 256, 480, 500])
@@ -96,7 +108,8 @@ def test_components_are_pywts_bands_as_series(length: int) -> None:
 def test_components_lie_where_the_window_has_them(at: int, width: int) -> None:
     t = np.arange(512)
     bump = np.exp(-0.5 * ((t - at) / width) ** 2)
-    power = np.square(bump @ components(settings_of("db4", "periodization", 4), 512)).sum(axis=0)
+    found = Components(settings_of("db4", "periodization", 4), 512)(torch.from_numpy(bump)[None])[0]
+    power = found.square().sum(dim=0).numpy()
     true = np.square(bump)
     assert abs((power * t).sum() / power.sum() - (true * t).sum() / true.sum()) < 4 + width / 8
 

@@ -364,7 +364,11 @@ def sparse_of(wavelets: WaveletTokens | None = None, window: int = 256, **settin
     return Sparse(SparseSettings(enabled=True, **settings), SCALES, window, (16, 8), 32, wavelets)
 
 
-@given(st.lists(st.floats(0, 10, allow_nan=False), min_size=2, max_size=6), st.floats(0.05, 1.0))
+# Energy so small that a share of it is no number any more is none.
+energies = st.floats(0, 10, allow_subnormal=False)
+
+
+@given(st.lists(energies, min_size=2, max_size=6), st.floats(0.05, 1.0))
 def test_dominant_scales_are_the_fewest(energy: list[float], share: float) -> None:
     chosen = dominant(torch.tensor([energy], dtype=torch.float64), share)[0].numpy()
     values, total = np.array(energy), sum(energy)
@@ -374,7 +378,7 @@ def test_dominant_scales_are_the_fewest(energy: list[float], share: float) -> No
     held = values[chosen].sum()
     assert held >= share * total * (1 - 1e-12)
     least = values[chosen].min()
-    assert held - least < share * total
+    assert held - least < share * total * (1 + 1e-12)
     assert (values[~chosen] <= least).all()
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +24,7 @@ from wavecore.model.layers import patches
 from wavecore.model.scales import Scales
 from wavecore.model.wavelet_settings import SparseSettings
 from wavecore.model.wavelet_tokens import WaveletTokens
-from wavecore.wavelet.operators import components
+from wavecore.wavelet.operators import Components
 
 # Where windows differ in how many tokens they keep, those of a size are read together: so many sizes there are.
 SIZES = 8
@@ -48,7 +47,6 @@ class Sparse(nn.Module):
         SettingsError: fewer tokens than always stay, or more than there are.
     """
 
-    bands: Tensor
     centre: Tensor
     scale: Tensor
 
@@ -63,9 +61,7 @@ class Sparse(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.patch, self.patches = settings, patch, count
-        self.register_buffer(
-            "bands", torch.from_numpy(components(scales.features, window).astype(np.float32)), persistent=False
-        )
+        self.components = Components(scales.features, window)
         middle = torch.arange(count) * float(patch[1]) + patch[0] / 2
         own = torch.full((count,), -1)
         # In a tuple: they are a part of the model already, and a module has one place.
@@ -156,7 +152,7 @@ class Sparse(nn.Module):
         if self.settings.by == "variance":
             return patches(series, *self.patch).var(dim=-1, unbiased=False)
         # Each band where it happens, squared: energy per step, which sums to the band's.
-        density = torch.einsum("mt,bts->mbs", series, self.bands).square()
+        density = self.components(series).square()
         cut = patches(density.flatten(end_dim=1), *self.patch).mean(dim=-1)
         local = cut.view(*density.shape[:2], -1)
         if self.settings.by == "entropy":

@@ -8,7 +8,6 @@ Letters: M series, T steps, K tokens, S prototypes, d = d_model, D features of t
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +15,7 @@ from wavecore.errors import SettingsError
 from wavecore.model.layers import Reprogramming
 from wavecore.model.scales import Scales
 from wavecore.model.wavelet_settings import StreamsSettings
-from wavecore.wavelet.operators import components
+from wavecore.wavelet.operators import Components
 from wavecore.wavelet.transform import bands
 
 
@@ -58,15 +57,11 @@ class Streams(nn.Module):
         SettingsError: see `fastest_slow`.
     """
 
-    slow: Tensor
-
     def __init__(self, settings: StreamsSettings, scales: Scales, window: int, width: int, fast: Reprogramming) -> None:
         super().__init__()
         self.settings = settings
         self.fastest, self.levels = fastest_slow(settings, scales), scales.features.levels
-        # A_J, D_J … down to the fastest band that is slow.
-        slow = components(scales.features, window)[: self.levels + 2 - self.fastest].sum(axis=0)
-        self.register_buffer("slow", torch.from_numpy(slow.astype(np.float32)), persistent=False)
+        self.components = Components(scales.features, window)
         self.fast = fast
         self.gate: nn.Linear | None = None
         if settings.gate == "learned":
@@ -78,7 +73,8 @@ class Streams(nn.Module):
     def split(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Normalized series [M, T] → what is slow and what is fast in them, [M, T] each."""
         with torch.autocast(series.device.type, enabled=False):
-            slow = series.float() @ self.slow
+            # A_J, D_J … down to the fastest band that is slow.
+            slow = self.components(series.float())[:, : self.levels + 2 - self.fastest].sum(dim=1)
         return slow, series - slow
 
     def subsets(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wavecore.config import FeatureSettings
-from wavecore.wavelet.transform import bands, check, decompose, filters, reconstruct
+from wavecore.wavelet.transform import bands, check, filters
 
 
 class Level(nn.Module):
@@ -134,7 +134,7 @@ class Packets(nn.Module):
         return nodes
 
 
-def components(settings: FeatureSettings, length: int) -> np.ndarray:
+class Components(nn.Module):
     """Each band of a window as a series of its own, at the place where it happens; together they are the window.
 
     The window is continued symmetrically at its ends, whatever the border mode of `settings`: one that goes round would
@@ -144,13 +144,38 @@ def components(settings: FeatureSettings, length: int) -> np.ndarray:
         settings: wavelet and levels.
         length: T.
 
-    Returns:
-        [J+1, T, T], slow to fast; x [M, T] @ components[b] is band b of x.
-
     Raises:
         SettingsError: see `wavecore.wavelet.transform.check`.
     """
-    chosen = replace(settings, mode="symmetric")
-    parts = decompose(np.eye(length), chosen)
-    alone = ({name: part if name == band else np.zeros_like(part) for name, part in parts.items()} for band in parts)
-    return np.stack([reconstruct(one, length, chosen) for one in alone])
+
+    taps: Tensor
+
+    def __init__(self, settings: FeatureSettings, length: int) -> None:
+        super().__init__()
+        self.levels = _levels(replace(settings, mode="symmetric"), length)
+        # Steps of the row that each level splits.
+        self.lengths = [length]
+        for _ in range(settings.levels - 1):
+            self.lengths.append(pywt.dwt_coeff_len(self.lengths[-1], filters(settings.wavelet).dec_len, "symmetric"))
+        bank = filters(settings.wavelet)
+        taps = np.stack([bank.rec_lo, bank.rec_hi])
+        self.register_buffer("taps", torch.from_numpy(taps), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., T] → [..., J+1, T], slow to fast."""
+        halves = []
+        for level in self.levels:
+            x, fast = level(x)
+            halves.append(fast)
+        # From the slowest level up: what is there already is all slow there, and one fast band joins it.
+        found = x.unsqueeze(-2)
+        for length, fast in zip(reversed(self.lengths), reversed(halves), strict=True):
+            found = torch.cat([self._up(found, 0, length), self._up(fast.unsqueeze(-2), 1, length)], dim=-2)
+        return found
+
+    def _up(self, half: Tensor, which: int, length: int) -> Tensor:
+        """Coefficients [..., n] of the slow (0) or the fast half (1), back as a row of `length` steps."""
+        taps = self.taps[which].to(half.dtype)
+        whole = F.conv_transpose1d(half.reshape(-1, 1, half.shape[-1]), taps.view(1, 1, -1), stride=2)
+        whole = whole[:, 0, len(taps) - 2 :][:, :length]
+        return whole.view(*half.shape[:-1], length)
