@@ -89,18 +89,19 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
         "backbone_hash": found["backbone_hash"],
         "trained_by": found["code_hash"],
         "data_hash": ground.data_hash,
-        "settings": judge_hash(ground.settings),
+        "settings": judge_hash(ground),
         "code_hash": code,
     }
 
 
-def judge_hash(settings: Any) -> str:
-    """The settings that an evaluation follows from, as one hash."""
+def judge_hash(ground: Any) -> str:
+    """The settings that an evaluation follows from, as one hash; the dataset's events among them, where it has any."""
     import dataclasses
 
     from wavecore.learn.manifest import hash_of
 
-    return hash_of({k: v for k, v in dataclasses.asdict(settings.judge).items() if k in JUDGE_KEYS})
+    settings = {k: v for k, v in dataclasses.asdict(ground.settings.judge).items() if k in JUDGE_KEYS}
+    return hash_of(settings | ({"events": ground.dataset.events} if ground.dataset.events else {}))
 
 
 def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]) -> bool:
@@ -132,6 +133,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from data_contracts.contracts import validate
     from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
     from wavecore.judge.robustness import robust_rows
+    from wavecore.judge.segments import Segments
     from wavecore.judge.spectrum import Spectrum, event_rows
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
@@ -157,6 +159,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     )
     events = event_rows(windows.values.double().numpy(), ground.borders.test, bands)
     spectrum = Spectrum(ground.benchmark.horizon, bands, events)
+    segments = Segments(arrays.timestamps, ground.dataset.event_times, ground.benchmark.horizon)
     sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
     kept: list[dict[str, Any]] = []
     naive, scored_points = 0.0, 0
@@ -170,7 +173,8 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         ):
             batch = windows.batch(chosen)
             judge.update(chosen, ahead, batch.y, batch.mask)
-            spectrum.update(chosen, ahead, batch.y.numpy(), batch.mask.numpy())
+            for part in (spectrum, segments):
+                part.update(chosen, ahead, batch.y.numpy(), batch.mask.numpy())
             flat = (batch.x.mean(dim=1, keepdim=True) - batch.y).double().square()[batch.mask]
             naive, scored_points = naive + float(flat.sum()), scored_points + flat.numel()
             for i, origin in enumerate(chosen.tolist()):
@@ -183,7 +187,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     rows = long_rows(result, benchmark, stage, seed, "test")
     mean = rounded(naive / scored_points) if scored_points else None
     rows.append({"metric": "mse", "group": WINDOW_MEAN, "key": "all", "value": mean, "n": scored_points})
-    rows += spectrum.rows()
+    rows += spectrum.rows() + segments.rows()
     with threads(ground.settings.train.threads):
         every, size = ground.settings.judge.robust_every, ground.settings.judge.batch_windows
         rows += robust_rows(loaded.model, windows, test, every, size, loaded.manifest["dtype"])

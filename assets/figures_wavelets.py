@@ -1,4 +1,5 @@
-"""Pictures of the wavelet stages: the weights of a loss per scale over training, and two streams of one window."""
+"""Pictures of the wavelet stages: the weights of a loss per scale over training, two streams of one window, and on
+which channels a stage gains."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from assets.drawing import STAGE_COLOURS, Drawing, finished, legend, literal, panels, style
+from assets.drawing import MUTED, STAGE_COLOURS, Drawing, finished, legend, literal, panels, style
 from assets.figures import prototype_attention
+from assets.gains import Gain, tendencies
 
 
 def curriculum(curves: Mapping[int, Sequence[Mapping[str, Any]]]) -> Drawing:
@@ -58,3 +60,33 @@ def fast_attention(seen: Mapping[str, Any]) -> Drawing:
     look = dict(seen["streams"]["look"])
     look["rows"] = look.pop("attention")
     return prototype_attention({**look, **{key: seen[key] for key in ("patch", "window", "channel")}})
+
+
+def gains(rows: Sequence[Gain]) -> Drawing:
+    """Gain over `base` per channel against its volatility and its number of periods: a column per stage, a dot per
+    channel, a colour per benchmark, and the rank correlation above."""
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
+    found = {(t.stage, t.property): t for t in tendencies(list(rows))}
+    with style():
+        figure, axes = panels(2, len(stages), width=2.1 * len(stages) + 1, height=4.2, sharey=True)
+        for i, stage in enumerate(stages):
+            for axis, name, label in (
+                (axes[i], "volatility", "volatility (step, σ)"),
+                (axes[len(stages) + i], "periods", "periods"),
+            ):
+                for k, benchmark in enumerate(benchmarks):
+                    own = [row for row in rows if row.stage == stage and row.benchmark == benchmark]
+                    colour = STAGE_COLOURS[k % (len(STAGE_COLOURS) - 1) + 1]
+                    places = [getattr(row, name) for row in own]
+                    heights = [row.gain for row in own]
+                    axis.plot(places, heights, "o", color=colour, markersize=4, label=literal(benchmark))
+                axis.axhline(0, color=MUTED, linewidth=0.8)
+                axis.set_xlabel(label)
+                known = found[stage, name]
+                told = "" if known.rho != known.rho else f"rank correlation {known.rho:+.2f}, p {known.p:.2g}"
+                axis.set_title(f"{stage}\n{told}" if name == "volatility" else told, fontsize=8)
+        for axis in (axes[0], axes[len(stages)]):
+            axis.set_ylabel("less error than base, %")
+        legend(figure, axes[0])
+        return finished(figure)

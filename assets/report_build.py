@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from assets.evaluation import FORECASTS, INSIDE, samples
+from assets.gains import gains
 from assets.lineage import COLUMNS, EDGES
 from assets.project import Project, seed_folder
 from assets.report_data import (
@@ -34,6 +35,9 @@ ABOUT = (
     "train-standardized channels, the convention of the field; original units stand beside them. A difference counts "
     "only where the Diebold–Mariano test, corrected for the number of comparisons, says so."
 )
+
+# Each innovation alone on `base`, whose gain is held against what a channel is like.
+GAINING = ("prompt", "only_tokens", "only_loss", "only_streams", "only_sparse")
 
 
 def gather(project: Project, artifacts: list[tuple[str, str, list[Any]]]) -> ReportData:
@@ -77,6 +81,7 @@ def gather(project: Project, artifacts: list[tuple[str, str, list[Any]]]) -> Rep
             ("wavecore leaderboard", "the table above in the terminal"),
         ),
         facts=_facts(project, found),
+        gains=tuple(gains(project, found, GAINING)),
     )
 
 
@@ -147,6 +152,8 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             "agreement of the dominant scale": mean("dominant_agreement", "spectrum", "all"),
             "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
             **{f"MSE {key} events": mean("mse", "event", key) for key in own[0].group("mse", "event")},
+            **{f"MSE, {key}": mean("mse", "segment", key) for key in own[0].group("mse", "segment")},
+            "MSE in none of these stretches": mean("mse", "no_segment", "all"),
             **{f"MSE, {key}": mean("mse", "robust", key) for key in own[0].group("mse", "robust")},
         },
         by_step=over("step"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assets.figures import Forecast
+    from assets.gains import Gain
     from wavecore.judge.significance import Comparison
     from wavecore.series.arrays import SeriesArrays
 
@@ -179,6 +180,7 @@ class ReportData:
         columns: column lineage.
         commands: (command, what it does), to make all this again.
         facts: name → value, such as versions and device, at the foot of the page.
+        gains: what the wavelet stages gain per channel over all benchmarks.
     """
 
     title: str
@@ -190,3 +192,4 @@ class ReportData:
     columns: tuple[ColumnSource, ...] = ()
     commands: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    gains: tuple[Gain, ...] = ()

@@ -34,10 +34,11 @@ _MARKS = {"better": "▼ better", "worse": "▲ worse", "no difference shown": "
 def render(report: ReportData) -> str:
     """The whole page."""
     anchors = [(f"benchmark-{i}", b.name) for i, b in enumerate(report.benchmarks)]
+    anchors += [("gains", "Gains")] if report.gains else []
     anchors += [("data", "Data"), ("lineage", "Lineage"), ("reproduce", "Reproduce")]
     links = "".join(f'<a href="#{anchor}">{text(name)}</a>' for anchor, name in anchors)
     body = [_benchmark(b, anchor) for b, (anchor, _) in zip(report.benchmarks, anchors, strict=False)]
-    body += [_data(report.datasets), _lineage(report), _reproduce(report)]
+    body += [_gains(report), _data(report.datasets), _lineage(report), _reproduce(report)]
     facts = " · ".join(f"{text(k)} {text(v)}" for k, v in report.facts.items())
     return f"""<!doctype html>
 <html lang="en">
@@ -209,14 +210,15 @@ def _pictures(b: BenchmarkReport, anchor: str) -> str:
 def _beyond(b: BenchmarkReport) -> str:
     """What an MSE does not say, one column per stage that has it."""
     having = [s for s in b.stages if any(v is not None for v in s.beyond.values())]
-    names = list(dict.fromkeys(name for s in having for name in s.beyond))
+    # A dataset without declared stretches has nothing to say of them.
+    names = list(dict.fromkeys(name for s in having for name, value in s.beyond.items() if value is not None))
     rows = [(text(name), *(exact(number(v), v) for v in (s.beyond.get(name) for s in having))) for name in names]
     if not rows:
         return ""
     note = (
         "Movement: mean over the horizon removed; divergence in nats, 0 where energy is spread over the scales as in "
-        "the truth. Events: within eight steps of the strongest bursts in the truth. Disturbed: some test windows; "
-        "their truth stays."
+        "the truth. Events: within eight steps of the strongest bursts in the truth; stretches by name: as the dataset "
+        "declares them. Disturbed: some test windows; their truth stays."
     )
     inner = table(("", *(text(s.stage) for s in having)), rows, numeric=tuple(range(1, len(having) + 1)))
     return f'<h3>Beyond the mean squared error</h3><p class="note">{note}</p>{inner}'
@@ -309,6 +311,33 @@ def _budget(seen: Mapping[str, Any], anchor: str) -> str:
 
 def _words(pairs: Iterable[tuple[str, float]]) -> str:
     return ", ".join(f"<code>{text(word)}</code> {signed(value)}" for word, value in pairs)
+
+
+def _gains(report: ReportData) -> str:
+    """On which channels the wavelet stages gain; nothing where none was run beside `base`."""
+    if not report.gains:
+        return ""
+    note = (
+        "One dot per channel, seeds averaged, gain in percent of the squared error of base. Volatility: standard "
+        "deviation of the change from step to step, in standard deviations of the channel (white noise: 1.41). "
+        "Periods: peaks of the power spectrum that a window can see. Both of the train rows. Channels of one benchmark "
+        "are no independent witnesses, and many correlations are looked at: take a small p for a hint."
+    )
+    rows = [
+        (
+            *(text(part) for part in (g.benchmark, g.channel, g.stage)),
+            exact(number(g.volatility), g.volatility),
+            str(g.periods),
+            exact(f"{g.gain:+.1f}", g.gain),
+        )
+        for g in report.gains
+    ]
+    inner = table(("benchmark", "channel", "stage", "volatility", "periods", "gain, %"), rows, numeric=(3, 4, 5))
+    drawn = figure(figures_wavelets.gains(report.gains).svg("gains"), "Where a stage gains", note, "wide")
+    return (
+        f'<section id="gains"><h2>Gains by what a channel is like</h2><div class="grid">{drawn}</div>'
+        f"<details><summary>Per channel and stage</summary>{inner}</details></section>"
+    )
 
 
 def _data(datasets: Iterable[DatasetReport]) -> str:

@@ -144,6 +144,8 @@ class Ground:
         for part in ("tokens", "streams", "sparse"):
             if not model.get(part, {"enabled": True})["enabled"]:
                 del model[part]
+        if model.get("skip") == "none":
+            del model["skip"]
         if not train["wavelet_loss"]["enabled"]:
             del train["wavelet_loss"]
         features = dataclasses.asdict(self.settings.features_of(self.dataset.name))

@@ -247,6 +247,8 @@ class Dataset:
         constant_channels: `reject` or `keep` a channel whose value never changes.
         as_of: the last timestamp that may be known (in the series' own time, UTC where a zone is declared); None: all.
         splits: named borders: rows from the start, or durations, rows or shares from the end.
+        events: known stretches (holidays, outages): name → first and last timestamp, in the series' own time; what
+            falls into them is also judged apart. A model is told nothing of them.
     """
 
     name: str
@@ -262,6 +264,7 @@ class Dataset:
     constant_channels: Literal["reject", "keep"] = "reject"
     as_of: str | None = None
     prompt: str | None = None
+    events: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_duration(self.step, "step")
@@ -273,11 +276,10 @@ class Dataset:
             raise ValueError("splits: at least one named split is needed, such as standard: {validation: 4w, test: 4w}")
         for name, spec in self.splits.items():
             _check_split(name, spec)
+        for name, ends in self.events.items():
+            _check_event(name, ends)
         if self.as_of is not None:
-            try:
-                np.datetime64(self.as_of, "us")
-            except ValueError:
-                raise ValueError(f"as_of: {self.as_of!r} is no timestamp; write 2024-05-31 23:00:00") from None
+            _timestamp(self.as_of, "as_of")
 
     @property
     def file(self) -> str:
@@ -290,8 +292,35 @@ class Dataset:
         return self.prompt or self.description
 
     @property
+    def event_times(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
+        """Name → first and last moment of each event, both included."""
+        return {
+            name: (np.datetime64(first, "us"), np.datetime64(last, "us")) for name, (first, last) in self.events.items()
+        }
+
+    @property
     def parsed_step(self) -> Step:
         return parse_step(self.step, f"{self.name}.step")
+
+
+def _timestamp(text: str, where: str) -> np.datetime64:
+    try:
+        found = np.datetime64(text, "us")
+    except ValueError:
+        found = None
+    if found is None or np.isnat(found):
+        raise ValueError(f"{where}: {text!r} is no timestamp; write 2024-05-31 23:00:00")
+    return found
+
+
+def _check_event(name: str, ends: tuple[str, ...]) -> None:
+    if not name.strip() or not name.isprintable():
+        raise ValueError(f"events: {name!r} is no usable name; write a few words")
+    if len(ends) != 2:
+        raise ValueError(f'events.{name}: write its first and last timestamp, ["2024-12-24", "2024-12-26 12:00:00"]')
+    first, last = (_timestamp(end, f"events.{name}") for end in ends)
+    if last < first:
+        raise ValueError(f"events.{name}: ends ({ends[1]}) before it begins ({ends[0]})")
 
 
 def _check_duration(text: str, where: str) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from assets.project import Project
 from pipelines import bench
+from pipelines.compare import compare
 from pipelines.ladder import ladder
 from pipelines.premises import premises, tokens
 from pipelines.show import show, show_leaderboard
@@ -30,6 +31,7 @@ app.add_typer(bench.app, name="bench")
 app.command()(premises)
 app.command()(tokens)
 app.command()(ladder)
+app.command()(compare)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 BenchmarkOption = Annotated[

@@ -75,7 +75,7 @@ def _state(project: Project, ground: Ground, stage: stages.Stage, seed: int) -> 
         "config_hash": expected["config_hash"],
         "backbone_hash": expected["backbone_hash"],
         "data_hash": ground.data_hash,
-        "settings": judge_hash(ground.settings),
+        "settings": judge_hash(ground),
     }
     if any(found.get(key) != value for key, value in same.items()):
         return "of other settings"

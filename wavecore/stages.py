@@ -52,6 +52,7 @@ _BASE: dict[str, Any] = {
     "dropout_on": "prototypes",
     "token_norm": True,
     "query_std": 0.3,
+    "skip": "none",
     "budget": {"enabled": False},
     "tokens": {"enabled": False},
     "streams": {"enabled": False},
@@ -137,6 +138,10 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "base.published_start", "base", "`base` with tokens and queries that begin as in the reference.",
         token_norm=False, query_std=0.0,
+    ),
+    _time_llm(
+        "base.skip", "base", "`base` with a linear map of the window added to its forecast.",
+        skip="linear",
     ),
     _time_llm(
         "base.static_prompt", "base", "`base` with description and task alone in the prompt.",

@@ -64,7 +64,15 @@ def test_the_projects_catalog() -> None:
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("etth1_96", 17420), ("etth2_720", 17420), ("ettm1_96", 69680), ("illness", 966), ("demo", 6720), ("tiny", 900)],
+    [
+        ("etth1_96", 17420),
+        ("etth2_720", 17420),
+        ("ettm1_96", 69680),
+        ("illness", 966),
+        ("nyc_taxi", 10320),
+        ("demo", 6720),
+        ("tiny", 900),
+    ],
 )
 def test_borders_fit_the_data(name: str, rows: int) -> None:
     catalog = load_catalog(ROOT / "data_contracts")
@@ -118,6 +126,10 @@ BAD = [
     ),
     ("datasets", "season: 24", "season: 24\ntreatment: {missing: drop}", ["own.yaml.treatment.missing", "'drop'"]),
     ("datasets", "season: 24", "season: 24\ntreatment: {sentinels: [-1]}", ["own.yaml.treatment", "missing: mask"]),
+    ("datasets", "season: 24", "season: 24\nevents: {feast: [2024-01-02]}", ["events.feast", "first and last"]),
+    ("datasets", "season: 24", "season: 24\nevents: {feast: [2024-01-02, soon]}", ["events.feast", "'soon'"]),
+    ("datasets", "season: 24", "season: 24\nevents: {feast: [2024-01-02, 2024-01-01]}", ["events.feast", "before"]),
+    ("datasets", "season: 24", 'season: 24\nevents: {" ": [2024-01-01, 2024-01-02]}', ["events: ' '", "name"]),
     ("datasets", "season: 24", "season: 24\nas_of: soon", ["datasets/own.yaml", "as_of", "'soon'"]),
     ("datasets", "validation: 2d", "valid: 2d", ["datasets/own.yaml", "splits.standard", "'valid'"]),
     ("datasets", "validation: 2d", "validation: 1.5", ["datasets/own.yaml", "splits.standard.validation", "1.5"]),

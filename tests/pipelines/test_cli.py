@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from inside import command, copied, fine, refused
 
-COMMANDS = ("run", "demo", "plan", "leaderboard", "add", "sql", "sync", "accept", "doctor", "ui")
+COMMANDS = ("run", "demo", "plan", "leaderboard", "compare", "ladder", "add", "sql", "sync", "accept", "doctor", "ui")
 
 
 def test_help_names_every_command(finished_project: Path) -> None:
@@ -40,6 +40,24 @@ def test_leaderboard_for_programs_and_for_people(finished_project: Path) -> None
     assert f"{dlinear['mse']:.4g}" in shown
     assert fine(finished_project, "leaderboard", "--benchmark", "demo").out.startswith("no results yet")
     assert fine(finished_project, "leaderboard", "--benchmark", "demo", "--json").out == ""
+
+
+def test_compare_for_programs_for_people_and_for_documents(finished_project: Path) -> None:
+    (row,) = [json.loads(line) for line in fine(finished_project, "compare", "--json").out.splitlines()]
+    board = [json.loads(line) for line in fine(finished_project, "leaderboard", "--json").out.splitlines()]
+    error = {r["stage"]: r["mse"] for r in board}
+    assert (row["stage"], row["against"], row["seeds"]) == ("dlinear", "seasonal_naive", "1:1")
+    assert row["effect"] == pytest.approx(error["dlinear"] - error["seasonal_naive"], rel=1e-6)
+    assert row["percent"] == pytest.approx(100 * row["effect"] / error["seasonal_naive"], rel=1e-6)
+    assert row["low"] < row["effect"] < row["high"]
+    assert row["train_seconds"] > 0
+    assert row["against_seconds"] is None, "nothing is trained there"
+    table = fine(finished_project, "compare", "--markdown").out.splitlines()
+    assert len(table) == 3
+    assert f"| `dlinear` | `seasonal_naive` | 1:1 | {1e3 * row['effect']:+.1f} [" in table[2]
+    assert fine(finished_project, "compare", "-s", "seasonal_naive").out.startswith("nothing to compare yet")
+    assert "did you mean 'dlinear'" in refused(finished_project, "compare", "-s", "dlinaer")
+    assert "did you mean 'tiny'" in refused(finished_project, "compare", "-b", "tini")
 
 
 def test_plan_says_what_is_to_do_and_what_fits(finished_project: Path, tmp_path: Path) -> None:

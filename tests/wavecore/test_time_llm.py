@@ -208,7 +208,7 @@ def test_mapping_and_attention_equal_plain_sums() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("stage", ["reference", "base", "prompt"])
+@pytest.mark.parametrize("stage", ["reference", "base", "base.skip", "prompt"])
 def test_one_step_of_every_family(family: str, stage: str, folders: dict[str, Path]) -> None:
     """A step moves every trainable weight but those without a gradient, and not one frozen bit."""
     from accelerate import Accelerator
@@ -294,6 +294,21 @@ def test_arms_start_from_the_same_trainable_weights(folders: dict[str, Path]) ->
     assert frozen_hash(again) == frozen_hash(models["random_llm"])
     assert frozen_hash(made("random_llm", folders["bert"], seed=1)) != frozen_hash(again)
     torch.testing.assert_close(models["no_llm"].words, models["base"].words, rtol=0, atol=0)
+
+
+def test_a_linear_skip_begins_at_nothing_and_is_a_linear_map(folders: dict[str, Path]) -> None:
+    base, skip = (made(stage, folders["bert"]).eval() for stage in ("base", "base.skip"))
+    batch = batch_of(3)
+    before = predict(base, batch)
+    np.testing.assert_array_equal(predict(skip, batch), before)
+    assert set(trainable(skip)) - set(trainable(base)) == {"skip.weight"}
+    assert skip.skip is not None
+    # On the normalized window: it repeats the last value, in the window's own units.
+    with torch.no_grad():
+        skip.skip.weight[:, -1] = 1.0
+    series, _, std = skip.normalized(batch.x)
+    last = (series[:, -1].view(3, 1, -1) * std.view(3, 1, -1)).numpy()
+    np.testing.assert_allclose(predict(skip, batch) - before, np.broadcast_to(last, before.shape), rtol=1e-4, atol=1e-4)
 
 
 def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) -> None:

@@ -6,6 +6,7 @@ forecast. Channels share all weights and never see each other.
 
     x [B, T, N] → [M, T] (M = B·N) → patches [M, L, 16] → [M, L, d_model] → tokens [M, L, D]
     prompt [M, P, D] | tokens [M, L, D] → frozen layers → last L states, first d_ff features → [M, H] → [B, H, N]
+    with a linear skip: + the window [M, T] mapped to [M, H]
 
 The settings of `reference` are the published model's; what `base` does otherwise are named options, each with its
 reason below and an ablation row of its own.
@@ -30,6 +31,7 @@ from wavecore.model.layers import (
     OneAttention,
     PatchEmbedding,
     Reprogramming,
+    Skip,
     WordPrototypes,
     patch_count,
     patches,
@@ -143,6 +145,7 @@ class TimeLLM(nn.Module):
                 # No patch is read.
                 self.patch_embedding = nn.Identity()
                 self.head = Head(settings.d_ff, self.wavelets.head_count, horizon, settings.dropout)
+        self.skip = Skip(window, horizon) if settings.skip == "linear" else None
         self.attention = OneAttention(width, settings.heads) if settings.llm == "attention" else None
         self.seen_count = self.patches if self.wavelets is None else self.wavelets.seen_count
         self.reader = None if backbone is None else PromptReader(backbone, prompter, settings, self.seen_count)
@@ -305,6 +308,8 @@ class TimeLLM(nn.Module):
             elif self.budget is not None:
                 read = self.budget.restore(read, reduced)
             ahead = self.head(read)
+            if self.skip is not None:
+                ahead = ahead + self.skip(series.float())
         return Trace(embedded, reprogrammed, hidden, ahead, reduced.groups)
 
     def tokens(self, series: Tensor, count: int) -> tuple[Tensor, Reduced, Tensor]:
@@ -379,7 +384,12 @@ class TimeLLM(nn.Module):
 
     def _further(self) -> list[tuple[str, nn.Module]]:
         """The trainable parts that only some stages have."""
-        named = {"token budget": self.budget, "wavelets": self.wavelets, "attention": self.attention}
+        named = {
+            "token budget": self.budget,
+            "wavelets": self.wavelets,
+            "attention": self.attention,
+            "linear skip": self.skip,
+        }
         return [(name, module) for name, module in named.items() if module is not None]
 
     def weight_parts(self) -> tuple[Part, ...]:

@@ -1,0 +1,91 @@
+"""What a stage gains on a channel, held against how volatile the channel is and how many periods it has (W2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from assets.project import Project
+from assets.results import Run
+
+# What gains are measured against.
+BELOW = "base"
+
+
+class Gain(NamedTuple):
+    """One stage on one channel.
+
+    Attributes:
+        volatility, periods: of the channel's train rows, see `wavecore.judge.character`.
+        gain: by how much its squared error is below that of `base`, in percent, seeds averaged; negative: above.
+    """
+
+    benchmark: str
+    channel: str
+    stage: str
+    volatility: float
+    periods: int
+    gain: float
+
+
+class Tendency(NamedTuple):
+    """Spearman's rank correlation of gain with a property over channels; NaN where there are too few channels."""
+
+    stage: str
+    property: str
+    rho: float
+    p: float
+    channels: int
+
+
+def gains(project: Project, found: list[Run], chosen: Sequence[str]) -> list[Gain]:
+    """Every channel of every benchmark that has both `base` and a chosen stage, and whose series is on this machine."""
+    from assets.training import Ground
+    from wavecore.judge.character import periods, volatility
+
+    rows: list[Gain] = []
+    for benchmark in dict.fromkeys(run.benchmark for run in found):
+        own = [run for run in found if run.benchmark == benchmark]
+        present = [stage for stage in chosen if any(run.stage == stage for run in own)]
+        splits = project.splits(benchmark) / "splits.json"
+        if not present or not any(run.stage == BELOW for run in own) or not splits.is_file():
+            continue
+        ground = Ground.load(project, benchmark)
+        moves = volatility(ground.arrays, ground.borders.train)
+        peaks = periods(ground.arrays, ground.borders.train, ground.benchmark.window)
+        for i, channel in enumerate(ground.arrays.channels):
+            before = _error(own, BELOW, channel)
+            for stage in present:
+                after = _error(own, stage, channel)
+                if before and after is not None:
+                    gain = 100 * (1 - after / before)
+                    rows.append(Gain(benchmark, channel, stage, float(moves[i]), int(peaks[i]), gain))
+    return rows
+
+
+def _error(runs: list[Run], stage: str, channel: str) -> float | None:
+    values = [run.value("mse", "channel", channel) for run in runs if run.stage == stage]
+    present = [v for v in values if v is not None]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
+
+
+def tendencies(rows: list[Gain]) -> list[Tendency]:
+    """Whether a stage gains more where there is more of a property, over all channels of all benchmarks.
+
+    Channels of one benchmark are no independent witnesses, so a p value says less than it seems to.
+    """
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    found = []
+    for stage in dict.fromkeys(row.stage for row in rows):
+        own = [row for row in rows if row.stage == stage]
+        for name in ("volatility", "periods"):
+            x, y = np.array([[getattr(row, name), row.gain] for row in own], dtype=np.float64).T
+            known = np.isfinite(x)
+            rho, p = float("nan"), float("nan")
+            if known.sum() >= 4 and np.ptp(x[known]) > 0 and np.ptp(y[known]) > 0:
+                result = spearmanr(x[known], y[known])
+                rho, p = float(result.statistic), float(result.pvalue)
+            found.append(Tendency(stage, name, rho, p, int(known.sum())))
+    return found
