@@ -1,7 +1,6 @@
 """evaluation: every test window scored; metrics and per-origin losses in `results/`, forecasts in the store."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from assets.producing import Made, Work, check_specs, produce
 from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
-from wavecore.config import FeatureSettings
 from wavecore.errors import StorageError
 from wavecore.stages import get as get_stage
 
@@ -23,7 +21,6 @@ LOSSES = "losses.json"
 FORECASTS = "forecasts.parquet"
 INSIDE = "inside.json"
 MANIFEST = "manifest.json"
-WINDOW_MEAN = "window_mean"  # the group, in metrics.json, of the error of a forecast that repeats the window's mean
 # Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
 JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
 
@@ -123,7 +120,6 @@ def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]
 
 
 def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: list[int]) -> Any:
-    import numpy as np
     import polars as pl
     from tqdm import tqdm
 
@@ -131,13 +127,9 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     from assets.told import told_windows
     from assets.training import make_model
     from data_contracts.contracts import validate
-    from wavecore.judge.metrics import Judge, long_rows, origin_losses, rounded, seasonal_scale
-    from wavecore.judge.robustness import robust_rows
-    from wavecore.judge.segments import Segments
-    from wavecore.judge.spectrum import Spectrum, event_rows
+    from wavecore.judge.scoring import Scene, score
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
-    from wavecore.learn.forecast import forecast
     from wavecore.series.splits import origins
 
     benchmark, stage = work.key.split("|")
@@ -147,56 +139,26 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     windows, told = told_windows(work.project, ground, get_stage(stage), loaded.model)
     if told:
         work.context.log.info(f"{benchmark} {stage} seed {seed}: token ids of prompts: {told}")
-    arrays = ground.arrays
-    test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
-    bands = FeatureSettings(wavelet=ground.settings.judge.wavelet, levels=ground.settings.judge.levels)
-    judge = Judge(
-        arrays.channels,
-        ground.benchmark.horizon,
+    scene = Scene(
+        ground.arrays,
+        ground.borders,
         ground.scaler,
-        seasonal_scale(arrays.values, arrays.observed, ground.borders.train, ground.dataset.season),
-        bands,
+        ground.dataset.season,
+        ground.settings.judge,
+        ground.dataset.event_times,
     )
-    events = event_rows(windows.values.double().numpy(), ground.borders.test, bands)
-    spectrum = Spectrum(ground.benchmark.horizon, bands, events)
-    segments = Segments(arrays.timestamps, ground.dataset.event_times, ground.benchmark.horizon)
-    sample = set(test[np.linspace(0, len(test) - 1, ground.settings.judge.sample_windows).astype(int)].tolist())
-    kept: list[dict[str, Any]] = []
-    naive, scored_points = 0.0, 0
-    began = time.monotonic()
+    test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
     with (
         threads(ground.settings.train.threads),
         tqdm(total=len(test), desc=f"{benchmark} {stage} seed {seed}: test", unit="window", disable=None) as bar,
     ):
-        for chosen, ahead in forecast(
-            loaded.model, windows, test, ground.settings.judge.batch_windows, loaded.manifest["dtype"]
-        ):
-            batch = windows.batch(chosen)
-            judge.update(chosen, ahead, batch.y, batch.mask)
-            for part in (spectrum, segments):
-                part.update(chosen, ahead, batch.y.numpy(), batch.mask.numpy())
-            flat = (batch.x.mean(dim=1, keepdim=True) - batch.y).double().square()[batch.mask]
-            naive, scored_points = naive + float(flat.sum()), scored_points + flat.numel()
-            for i, origin in enumerate(chosen.tolist()):
-                if origin in sample:
-                    kept.append(_sample(ground, origin, ahead[i], batch.y[i].numpy(), batch.mask[i].numpy()))
-            bar.update(len(chosen))
-    seconds = time.monotonic() - began
+        found = score(loaded.model, windows, scene, loaded.manifest["dtype"], bar.update)
     seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
-    result = judge.result()
-    rows = long_rows(result, benchmark, stage, seed, "test")
-    mean = rounded(naive / scored_points) if scored_points else None
-    rows.append({"metric": "mse", "group": WINDOW_MEAN, "key": "all", "value": mean, "n": scored_points})
-    rows += spectrum.rows() + segments.rows()
-    with threads(ground.settings.train.threads):
-        every, size = ground.settings.judge.robust_every, ground.settings.judge.batch_windows
-        rows += robust_rows(loaded.model, windows, test, every, size, loaded.manifest["dtype"])
     columns = ("metric", "group", "key", "value", "n")
-    losses = origin_losses(result)
     contract = work.require(
         validate(
             "evaluation",
-            pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
+            pl.DataFrame(found.losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
             {
                 "window": ground.benchmark.window,
                 "horizon": ground.benchmark.horizon,
@@ -212,6 +174,7 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
             _copy(target, folder, keep)
             seed_folder(folder, seed).mkdir()
             write_text(seed_folder(folder, seed) / MANIFEST, to_json(identity))
+        kept = [_sample(ground, *one) for one in found.samples]
         write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
         if seen is not None:
             write_text(seed_folder(folders[1], seed) / INSIDE, _rows_json(seen))
@@ -222,14 +185,14 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
             "seed": seed,
             "split": "test",
             "columns": list(columns),
-            "rows": [[r[c] for c in columns] for r in rows],
+            "rows": [[r[c] for c in columns] for r in found.rows],
         }
         write_text(own / METRICS, _rows_json(long))
-        write_text(own / LOSSES, _rows_json(losses))
+        write_text(own / LOSSES, _rows_json(found.losses))
         _summaries(folders[0])
     path = timing_file(work.project, benchmark, stage, seed)
     before = read_json(path) if path.is_file() else {}
-    write_text(path, to_json(before | {"eval_seconds": round(seconds, 2)}))
+    write_text(path, to_json(before | {"eval_seconds": round(found.seconds, 2)}))
     return contract
 
 
@@ -340,6 +303,7 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
     from assets import figures
     from assets.tables import read_parquet
     from data_contracts.contracts import validate
+    from wavecore.judge.metrics import WINDOW_MEAN
     from wavecore.series.splits import origins
 
     results, stage = work.outs[0], work.key.split("|")[1]

@@ -108,8 +108,8 @@ def demo() -> None:
 
 def _need_above_mean(found: list[Any]) -> None:
     """A model that is no better than the mean of its window has learned nothing, whatever else went well."""
-    from assets.evaluation import WINDOW_MEAN
     from wavecore import stages as ladder
+    from wavecore.judge.metrics import WINDOW_MEAN
 
     for run in found:
         error, naive = run.value("mse"), run.value("mse", WINDOW_MEAN)

@@ -12,12 +12,13 @@ from conftest import CHECKOUT, files_below, make_project
 from inside import copied, edit, entered, fine, refused, up_to_date
 from torch import nn
 
-from assets.evaluation import WINDOW_MEAN, metric
+from assets.evaluation import metric
 from assets.told import told_windows
 from assets.training import Ground, make_model
 from pipelines.sql import query
 from wavecore import stages
 from wavecore.errors import StorageError
+from wavecore.judge.metrics import WINDOW_MEAN
 from wavecore.learn.checkpoint import load_model
 
 STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse")

@@ -223,7 +223,7 @@ def test_nothing_scored_is_nan_not_zero():
     assert math.isnan(result.mase)
     assert np.isnan(result.band_mse).all()
     assert result.channels_without_mase == ("c0", "c1")
-    rows = long_rows(result, "tiny", "dlinear", 0, "test")
+    rows = long_rows(result)
     json.dumps(rows, allow_nan=False)
     assert next(r for r in rows if r["metric"] == "mse")["value"] is None
 
@@ -313,7 +313,7 @@ def test_a_channel_without_seasonal_scale_is_left_out_and_named(bad):
     assert result.channels_without_mase == ("c1",)
     assert math.isnan(result.channel_mase[1])
     assert result.mase == pytest.approx((result.channel_mase[0] + result.channel_mase[2]) / 2)
-    rows = long_rows(result, "tiny", "dlinear", 0, "test")
+    rows = long_rows(result)
     by_metric = {r["metric"]: r for r in rows if r["group"] == "overall"}
     assert by_metric["n_channels_without_mase"]["value"] == 1
     assert by_metric["mase"]["n"] == result.channel_points[0] + result.channel_points[2]
@@ -322,8 +322,8 @@ def test_a_channel_without_seasonal_scale_is_left_out_and_named(bad):
 def test_long_rows_hold_everything_once():
     origins, yhat, y, mask = sample(5, 96, 3)
     result = judged(make(96, 3), origins, yhat, y, mask)
-    rows = long_rows(result, "demo", "dlinear", 2, "test")
-    assert list(rows[0]) == ["benchmark", "stage", "seed", "split", "metric", "group", "key", "value", "n"]
+    rows = long_rows(result)
+    assert list(rows[0]) == ["metric", "group", "key", "value", "n"]
     keys = [(r["metric"], r["group"], r["key"]) for r in rows]
     assert len(set(keys)) == len(keys) == 8 + 3 * 5 + 96 * 2 + 4
     assert {r["group"] for r in rows} == {"overall", "channel", "channel_original", "step", "scale"}

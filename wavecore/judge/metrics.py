@@ -26,6 +26,9 @@ from wavecore.judge.scales import band_energy, error_bands, error_levels
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# The group, in the rows of a result, of the error of a forecast that repeats the window's mean.
+WINDOW_MEAN = "window_mean"
+
 
 class HasScale(Protocol):
     """What the judge needs of `wavecore.series.normalize.Scaler`."""
@@ -279,8 +282,8 @@ class Judge:
             )
 
 
-def long_rows(result: JudgeResult, benchmark: str, stage: str, seed: int, split: str) -> list[dict[str, Any]]:
-    """The result as rows benchmark, stage, seed, split, metric, group, key, value, n.
+def long_rows(result: JudgeResult) -> list[dict[str, Any]]:
+    """The result as rows metric, group, key, value, n.
 
     group is overall, channel, channel_original, step (key "1" is the first step) or scale. n is the number of scored
     points behind the value. value is rounded to 8 significant digits, which is beyond what float32 forecasts can
@@ -290,19 +293,7 @@ def long_rows(result: JudgeResult, benchmark: str, stage: str, seed: int, split:
     rows: list[dict[str, Any]] = []
 
     def add(metric: str, group: str, key: str, value: float, n: int) -> None:
-        rows.append(
-            {
-                "benchmark": benchmark,
-                "stage": stage,
-                "seed": seed,
-                "split": split,
-                "metric": metric,
-                "group": group,
-                "key": key,
-                "value": rounded(value),
-                "n": int(n),
-            }
-        )
+        rows.append({"metric": metric, "group": group, "key": key, "value": rounded(value), "n": int(n)})
 
     n = result.n_points
     left_out = set(result.channels_without_mase)
