@@ -82,17 +82,15 @@ class Ground:
         """What the train windows' wavelet bands hold, of the decompositions that the stage chooses bands by; measured
         once for all seeds."""
         from wavecore.model.build import model_settings
-        from wavecore.model.scales import Scales, key, measured
+        from wavecore.model.scales import Scales, decompositions, key, measured
         from wavecore.model.settings import TimeLLMSettings
 
         model = model_settings(stage, self.settings, self.benchmark.name)
         if not isinstance(model, TimeLLMSettings):
             return {}
         scales = Scales(self.settings.features_of(self.dataset.name))
-        wanted = [(model.tokens.transform, model.tokens.levels)] if model.tokens.enabled else []
-        wanted += [("dwt", 0)] if model.streams.enabled and not model.streams.fastest else []
         found = {}
-        for transform, levels in wanted:
+        for transform, levels in decompositions(model.tokens, model.streams):
             features = scales.at(levels)
             name = key(transform, features.levels)
             if name not in self.measured:

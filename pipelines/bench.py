@@ -41,6 +41,21 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def fractions(text: str, what: str) -> tuple[float, ...]:
+    """`0.25,0.5` as numbers.
+
+    Raises:
+        SettingsError: one does not lie between 0 and 1.
+    """
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = (0.0,)
+    if not all(0 < share <= 1 for share in found):
+        raise SettingsError(f"{what} {text!r}: expected numbers above 0, at most 1", f"write {what} 0.25,0.5")
+    return found
+
+
 def known_backbone(name: str) -> str:
     """One of the geometries.
 
@@ -261,6 +276,35 @@ def latency(
 
     size, counts = Size(tokens, facts, depth), numbers(threads, "--threads")
     show(measured(known_backbone(backbone), repeats, counts, size), as_json)
+
+
+@app.command("stages")
+def costs(
+    stage: Annotated[
+        str | None, typer.Option("--stage", "-s", help="Of the Time-LLM family, with commas; default: pipeline.ladder.")
+    ] = None,
+    backbone: Backbone = "minilm",
+    windows: Annotated[str, typer.Option(help="Lengths T, with commas.")] = "512",
+    shares: Annotated[
+        str | None, typer.Option(help="Of the tokens that `sparse` and `only_sparse` keep, with commas.")
+    ] = None,
+    series: Annotated[int, typer.Option(help="Windows × channels at once.", min=1)] = 28,
+    repeats: Repeats = 5,
+    threads: Threads = 2,
+    as_json: Json = False,
+) -> None:
+    """What each stage costs beside `base`: time, memory, tokens and weights, in training and forecasting."""
+    from assets.project import Project
+    from wavecore import stages as ladder
+    from wavecore.bench.stages import BELOW
+    from wavecore.bench.stages import stages as measured
+
+    family = ladder.get(BELOW).family
+    names = tuple(part.strip() for part in stage.split(",")) if stage else Project.find().settings().pipeline.ladder
+    chosen = [name for name in names if stage or (ladder.get(name).family == family and name != BELOW)]
+    kept = fractions(shares, "--shares") if shares else ()
+    lengths = numbers(windows, "--windows")
+    show(measured(chosen, known_backbone(backbone), lengths, kept, series, repeats, threads), as_json)
 
 
 @app.command()

@@ -16,7 +16,7 @@ import pytest
 import torch
 from language import budgeted, made, tokenizer_of, window_data
 
-from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stream
+from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stages, stream
 from wavecore.bench.child import ask
 from wavecore.bench.models import Side, batch, geometry, make
 from wavecore.bench.rows import Row, alternate
@@ -46,7 +46,7 @@ COMMON = (
 @pytest.fixture
 def tiny(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
     """The folder of a tiny language model, which every benchmark of models takes in place of what it is told."""
-    for module in (memory, limits, scale, latency):
+    for module in (memory, limits, scale, latency, stages):
         monkeypatch.setattr(module, "backbone_of", lambda name: nullcontext(str(folders["bert"])))
     return str(folders["bert"])
 
@@ -352,6 +352,29 @@ def test_rows_of_scale(tiny: str) -> None:
         assert row.more["exponent_flops"] == pytest.approx(expected)
     fixed, growing = (found[12 + names.index(name)].more["exponent_flops"] for name in names[2:])
     assert fixed < growing
+
+
+def test_rows_of_stages(tiny: str) -> None:
+    model = {**TINY, "tokens": {"block": 4}}
+    chosen = ("only_tokens", "only_streams", "only_sparse", "no_llm")
+    found = list(stages.stages(chosen, "tiny", (256, 16384), (0.25, 0.5), 2, 1, 1, memory=False, model=model))
+    # Two rows each, of the one with shares four; then why neither reads so long a window.
+    assert [(row.path, row.more["work"]) for row in found[:10]] == [
+        (name, work)
+        for name in ("only_tokens", "only_streams", "only_sparse", "only_sparse", "no_llm")
+        for work in ("infer", "train")
+    ]
+    assert all("positions" in row.more["stopped"] for row in found[10:])
+    tokens = {(row.path, row.more.get("share")): row.more["tokens"] for row in found[:10]}
+    assert tokens["only_tokens", None] > 32 == tokens["only_streams", None] == tokens["no_llm", None]
+    assert (tokens["only_sparse", 0.25], tokens["only_sparse", 0.5]) == (8, 16)
+    flops = [row.more["flops"] for row in found[:10] if row.more["work"] == "infer"]
+    with_tokens, with_streams, quarter, half, without = flops
+    assert without < quarter < half < with_streams < with_tokens
+    assert all(row.ratio_median is not None and row.ratio_median > 0 for row in found[:10])
+    assert "prompt_tokens" not in found[8].more
+    with pytest.raises(SettingsError, match="dlinear"):
+        list(stages.stages(("dlinear",), "tiny"))
 
 
 def test_rows_of_latency(tiny: str) -> None:

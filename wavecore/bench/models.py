@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +19,14 @@ from wavecore.learn.curriculum import Loss
 from wavecore.learn.device import Place, accelerator, threads
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
-from wavecore.model.build import Geometry, build
+from wavecore.model.build import Geometry, build, model_settings
 from wavecore.model.groups import ParameterGroup, declared
 from wavecore.model.layers import patch_count
-from wavecore.model.settings import Size
+from wavecore.model.scales import Scales, decompositions, key, measured
+from wavecore.model.settings import Size, TimeLLMSettings
 from wavecore.model.time_llm import TimeLLM, Use
+from wavecore.series.arrays import from_values
+from wavecore.series.normalize import Scaler
 from wavecore.series.windows import Batch
 
 CHANNELS = 7
@@ -118,7 +122,9 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
         share = {"budget": {"shares": [(size.tokens + 0.5) / patches]}} if size.tokens < patches else {}
         chosen = merged(chosen, share)
         settings = replace(settings, families={"time_llm": StageOverride(model=chosen)})
-    model = cast(TimeLLM, build(stages.get(side.stage), shape, settings, "bench", seed))
+    stage = stages.get(side.stage)
+    shape = replace(shape, energy=_energy(cast(TimeLLMSettings, model_settings(stage, settings, "bench")), shape))
+    model = cast(TimeLLM, build(stage, shape, settings, "bench", seed))
     if side.fused:
         assert model.backbone is not None
         model.backbone.attention_outputs = False
@@ -129,6 +135,23 @@ def make(side: Side, backbone: str, shape: Geometry, seed: int = 0) -> TimeLLM:
         layers, width = model.budget.told.shape
         hold(model, size, torch.arange(width, 0, -1).float().expand(layers, -1))
     return model
+
+
+def _energy(model: TimeLLMSettings, shape: Geometry) -> dict[str, tuple[float, ...]]:
+    """What the bands of generated windows hold, of the decompositions that a wavelet stage chooses bands by."""
+    wanted, scales = decompositions(model.tokens, model.streams), Scales(shape.features)
+    if not wanted:
+        return {}
+    values = batch(len(shape.channels), 4 * shape.window, 1).x[0].double().numpy()
+    times = np.datetime64("2024-01-01", "us") + np.arange(len(values)) * np.timedelta64(1, "h")
+    arrays, span = from_values(times, shape.channels, values), (0, len(values))
+    scaler = Scaler.fit(arrays, span)
+    return {
+        key(transform, scales.at(levels).levels): measured(
+            arrays, scaler, span, shape.window, scales.at(levels), transform
+        )
+        for transform, levels in wanted
+    }
 
 
 def plain_twin(model: TimeLLM, backbone: str, shape: Geometry) -> TimeLLM:

@@ -11,6 +11,7 @@ import torch
 
 from wavecore.config import FeatureSettings
 from wavecore.errors import SettingsError
+from wavecore.model.wavelet_settings import StreamsSettings, TokensSettings
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.features import window_rows
 from wavecore.series.normalize import Scaler
@@ -61,6 +62,15 @@ def key(transform: Transform, levels: int) -> str:
 def names(transform: Transform, levels: int) -> tuple[str, ...]:
     """Names of the bands, slow to fast: of packets `P0`, `P1`, …"""
     return bands(levels) if transform == "dwt" else tuple(f"P{i}" for i in range(2**levels))
+
+
+def decompositions(tokens: TokensSettings, streams: StreamsSettings) -> tuple[tuple[Transform, int], ...]:
+    """Which decompositions' energy a stage with these settings chooses bands by: transform and levels, 0 for those of
+    the features."""
+    found: list[tuple[Transform, int]] = [(tokens.transform, tokens.levels)] if tokens.enabled else []
+    if streams.enabled and not streams.fastest:
+        found.append(("dwt", 0))
+    return tuple(dict.fromkeys(found))
 
 
 def measured(
