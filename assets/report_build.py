@@ -133,6 +133,8 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
     def over(group: str) -> list[float]:
         return [float("nan") if (v := mean("mse", group, key)) is None else v for key in own[0].group("mse", group)]
 
+    steps = over("step")
+    quarter = max(1, len(steps) // 4)
     return StageResult(
         stage=stage,
         description=stages.get(stage).description,
@@ -149,6 +151,8 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
         n_series=int(own[0].value("n_series") or 0),
         comparison=comparison,
         beyond={
+            "MSE, first quarter of the horizon": _mean(steps[:quarter]),
+            "MSE, last quarter of the horizon": _mean(steps[-quarter:]),
             "agreement of the dominant scale": mean("dominant_agreement", "spectrum", "all"),
             "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
             **{f"MSE {key} events": mean("mse", "event", key) for key in own[0].group("mse", "event")},
@@ -156,7 +160,7 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             "MSE in none of these stretches": mean("mse", "no_segment", "all"),
             **{f"MSE, {key}": mean("mse", "robust", key) for key in own[0].group("mse", "robust")},
         },
-        by_step=over("step"),
+        by_step=steps,
         by_scale=over("scale"),
         curves=curves,
         inside=_inside(project, benchmark, stage, own[0].seed),
@@ -171,6 +175,12 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             for c in names
         ),
     )
+
+
+def _mean(values: list[float]) -> float | None:
+    """Of the steps; None where one of them has no error."""
+    found = sum(values) / len(values) if values else float("nan")
+    return None if found != found else found
 
 
 def _inside(project: Project, benchmark: str, stage: str, seed: int) -> dict[str, Any] | None:

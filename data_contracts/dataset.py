@@ -247,7 +247,8 @@ class Dataset:
         constant_channels: `reject` or `keep` a channel whose value never changes.
         as_of: the last timestamp that may be known (in the series' own time, UTC where a zone is declared); None: all.
         splits: named borders: rows from the start, or durations, rows or shares from the end.
-        events: known stretches (holidays, outages): name → first and last timestamp, in the series' own time; what
+        events: known stretches (holidays, outages): name → first and last timestamp, in the series' own time
+            (UTC where a zone is declared); what
             falls into them is also judged apart. A model is told nothing of them.
     """
 

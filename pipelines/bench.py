@@ -84,6 +84,7 @@ def _everything(peer: bool) -> Iterator[Row]:
     from wavecore.bench.rows import Row, machine
     from wavecore.bench.scale import scale as lengths
     from wavecore.bench.speed import speed
+    from wavecore.bench.stages import stages as costs_of
     from wavecore.bench.stream import streamed
     from wavecore.errors import StorageError
 
@@ -98,12 +99,23 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield from limits("minilm", 4.0)
     yield from one_window()
     yield from lengths("minilm")
+    yield from costs_of(_ladder(), series=28, repeats=3)
     yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1)
     try:
         yield from _features("ettm1_96", 3)
     except StorageError as error:
         yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
     yield from streamed(1.0)
+
+
+def _ladder() -> tuple[str, ...]:
+    """The stages of pipeline.ladder that stand beside `base`."""
+    from assets.project import Project
+    from wavecore import stages as ladder
+    from wavecore.bench.stages import BELOW
+
+    family, names = ladder.get(BELOW).family, Project.find().settings().pipeline.ladder
+    return tuple(name for name in names if ladder.get(name).family == family and name != BELOW)
 
 
 def _features(benchmark: str, repeats: int) -> Iterator[Row]:
@@ -294,14 +306,9 @@ def costs(
     as_json: Json = False,
 ) -> None:
     """What each stage costs beside `base`: time, memory, tokens and weights, in training and forecasting."""
-    from assets.project import Project
-    from wavecore import stages as ladder
-    from wavecore.bench.stages import BELOW
     from wavecore.bench.stages import stages as measured
 
-    family = ladder.get(BELOW).family
-    names = tuple(part.strip() for part in stage.split(",")) if stage else Project.find().settings().pipeline.ladder
-    chosen = [name for name in names if stage or (ladder.get(name).family == family and name != BELOW)]
+    chosen = tuple(part.strip() for part in stage.split(",")) if stage else _ladder()
     kept = fractions(shares, "--shares") if shares else ()
     lengths = numbers(windows, "--windows")
     show(measured(chosen, known_backbone(backbone), lengths, kept, series, repeats, threads), as_json)

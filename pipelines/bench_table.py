@@ -112,6 +112,35 @@ def kept(rows: Rows) -> list[str]:
     return lines
 
 
+def stages(rows: Rows) -> list[str]:
+    """`stages` as Markdown: what each costs beside `base`, as how many times the seconds of `base`."""
+    lines = [
+        "| stage | T | tokens read | weights | forecasting, of `base` (least to most) | training, of `base` | GFLOP | "
+        "peak of forecasting, MiB | peak of training, MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    own: dict[tuple[str, int, float | None], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["bench"] == "stages":
+            own.setdefault((row["path"], row["window"], row.get("share")), {})[row.get("work", "stopped")] = row
+    for (stage, window, share), works in own.items():
+        name = f"`{stage}`" + (f", {100 * share:g}% kept" if share is not None else "")
+        if "stopped" in works:
+            lines.append(f"| {name} | {window:,} | – | – | {works['stopped']['stopped']} | – | – | – | – |")
+            continue
+        infer, train = works["infer"], works["train"]
+        peaks = [f"{row['peak_mb']:,.0f}" if row.get("peak_mb") else "–" for row in (infer, train)]
+        cells = [name, f"{window:,}", f"{infer['tokens']:g}", f"{infer['weights']:,}"]
+        cells += [_times(infer), _times(train), f"{infer['flops'] / 1e9:.1f}", *peaks]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _times(row: Mapping[str, Any]) -> str:
+    """Seconds of a stage over those of `base`."""
+    return f"{1 / row['ratio_median']:.2f} ({1 / row['ratio_max']:.2f} to {1 / row['ratio_min']:.2f})"
+
+
 def latency(rows: Rows) -> list[str]:
     """`latency` as Markdown: one window of seven series at a time."""
     lines = [
@@ -172,7 +201,7 @@ def machine(rows: Rows) -> list[str]:
     return [f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}" for row in rows if row["bench"] == "machine"]
 
 
-TABLES = (speed, memory, scale, kept, latency, limits, features)
+TABLES = (speed, memory, scale, kept, stages, latency, limits, features)
 
 
 def markdown(rows: Rows) -> str:

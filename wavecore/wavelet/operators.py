@@ -59,15 +59,22 @@ class Level(nn.Module):
 
 def _continued(length: int, left: int, right: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """What stands before and behind a row of n steps, as matrices [n, left] and [n, right] to multiply it by."""
-    impulses = np.eye(length)
     if mode == "periodization":
         # An odd row is made even by its last step, once more, and then goes round.
-        even = np.concatenate([impulses, impulses[:, -1:]], axis=1) if length % 2 else impulses
-        around = even.shape[1]
-        extra = around - length
-        return even[:, np.arange(-left, 0) % around], even[:, np.arange(length, length + extra + right) % around]
-    longer = np.stack([pywt.pad(row, (left, right), mode) for row in impulses])
-    return longer[:, :left], longer[:, left + length :]
+        extra = length % 2
+        around = length + extra
+        which = (np.arange(-left, 0) % around, np.arange(length, around + right) % around)
+        before, after = (np.equal.outer(np.arange(length), np.minimum(steps, length - 1)) for steps in which)
+        return before.astype(np.float64), after.astype(np.float64)
+    before, after = np.zeros((length, left)), np.zeros((length, right))
+    impulse = np.zeros(length)
+    # One at a time: of all impulses at once the square of a long window would have to be held.
+    for step in range(length):
+        impulse[step] = 1.0
+        longer = pywt.pad(impulse, (left, right), mode)
+        before[step], after[step] = longer[:left], longer[left + length :]
+        impulse[step] = 0.0
+    return before, after
 
 
 def _levels(settings: FeatureSettings, length: int) -> nn.ModuleList:
