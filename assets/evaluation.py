@@ -14,13 +14,12 @@ from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.errors import StorageError
+from wavecore.judge.files import LOSSES, MANIFEST, METRICS, identity, rows_json, texts
+from wavecore.rooms import JUDGE_ROOMS
 from wavecore.stages import get as get_stage
 
-METRICS = "metrics.json"
-LOSSES = "losses.json"
 FORECASTS = "forecasts.parquet"
 INSIDE = "inside.json"
-MANIFEST = "manifest.json"
 # Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
 JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
 
@@ -51,7 +50,7 @@ def evaluation(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Ver
 
 
 def _evaluation(work: Work) -> Made:
-    from assets.training import JUDGE_ROOMS, Ground, wanted_seeds
+    from assets.training import Ground, wanted_seeds
     from wavecore.learn.manifest import code_hash
 
     benchmark, stage = work.key.split("|")
@@ -64,10 +63,10 @@ def _evaluation(work: Work) -> Made:
     if not judged:
         raise StorageError(f"{models}: there is no model to judge", f"wavecore materialize model '{work.key}'")
     for seed in judged:
-        identity = _identity(ground, seed_folder(models, seed), code)
+        due = _identity(ground, seed_folder(models, seed), code)
         keep = [s for s in seeds_in(results) if s in wanted and s != seed]
-        if not _stands(work, seed_folder(results, seed), seed_folder(work.outs[1], seed), identity):
-            contracts.append(_score(work, ground, seed, identity, keep))
+        if not _stands(work, seed_folder(results, seed), seed_folder(work.outs[1], seed), due):
+            contracts.append(_score(work, ground, seed, due, keep))
             scored.append(seed)
     if set(seeds_in(results)) - set(wanted):
         _rewrite(work, [s for s in seeds_in(results) if s in wanted])
@@ -75,20 +74,9 @@ def _evaluation(work: Work) -> Made:
 
 
 def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
-    """What an evaluation follows from; a seed whose evaluation says the same is not scored again."""
     from wavecore.learn.checkpoint import read_manifest
 
-    found = read_manifest(model)
-    return {
-        "model": found["manifest_hash"],
-        # What the model follows from: a clone that has the results alone can tell whether they are of its settings.
-        "config_hash": found["config_hash"],
-        "backbone_hash": found["backbone_hash"],
-        "trained_by": found["code_hash"],
-        "data_hash": ground.data_hash,
-        "settings": judge_hash(ground),
-        "code_hash": code,
-    }
+    return identity(read_manifest(model), ground.data_hash, judge_hash(ground), code)
 
 
 def judge_hash(ground: Any) -> str:
@@ -101,7 +89,7 @@ def judge_hash(ground: Any) -> str:
     return hash_of(settings | ({"events": ground.dataset.events} if ground.dataset.events else {}))
 
 
-def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]) -> bool:
+def _stands(work: Work, results: Path, forecasts: Path, due: dict[str, Any]) -> bool:
     from assets.accepted import equal_code
 
     paths = [results / MANIFEST, forecasts / MANIFEST]
@@ -113,27 +101,25 @@ def _stands(work: Work, results: Path, forecasts: Path, identity: dict[str, Any]
     found, beside = (read_json(path) for path in paths)
     if found != beside:
         return False  # a run ended between the two
-    same = {k: v for k, v in found.items() if k != "code_hash"} == {
-        k: v for k, v in identity.items() if k != "code_hash"
-    }
-    return same and equal_code(work.project, found["code_hash"], identity["code_hash"])
+    same = {k: v for k, v in found.items() if k != "code_hash"} == {k: v for k, v in due.items() if k != "code_hash"}
+    return same and equal_code(work.project, found["code_hash"], due["code_hash"])
 
 
-def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: list[int]) -> Any:
+def _score(work: Work, ground: Any, seed: int, due: dict[str, Any], keep: list[int]) -> Any:
     import polars as pl
     from tqdm import tqdm
 
     from assets.model import timing_file
     from assets.told import told_windows
-    from assets.training import make_model
     from data_contracts.contracts import validate
     from wavecore.judge.scoring import Scene, score
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
+    from wavecore.model.build import from_config
     from wavecore.series.splits import origins
 
     benchmark, stage = work.key.split("|")
-    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), make_model)
+    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
     # In float32 on the device that trains; sums are in float64 (the judge).
     loaded.model.to(place_of(ground.settings.train_of(benchmark, stage)).device)
     windows, told = told_windows(work.project, ground, get_stage(stage), loaded.model)
@@ -154,7 +140,6 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
     ):
         found = score(loaded.model, windows, scene, loaded.manifest["dtype"], bar.update)
     seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
-    columns = ("metric", "group", "key", "value", "n")
     contract = work.require(
         validate(
             "evaluation",
@@ -173,23 +158,15 @@ def _score(work: Work, ground: Any, seed: int, identity: dict[str, Any], keep: l
         for target, folder in zip(work.outs, folders, strict=True):
             _copy(target, folder, keep)
             seed_folder(folder, seed).mkdir()
-            write_text(seed_folder(folder, seed) / MANIFEST, to_json(identity))
+            write_text(seed_folder(folder, seed) / MANIFEST, to_json(due))
         kept = [_sample(ground, *one) for one in found.samples]
         write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
         if seen is not None:
-            write_text(seed_folder(folders[1], seed) / INSIDE, _rows_json(seen))
+            write_text(seed_folder(folders[1], seed) / INSIDE, rows_json(seen))
         own = seed_folder(folders[0], seed)
-        long = {
-            "benchmark": benchmark,
-            "stage": stage,
-            "seed": seed,
-            "split": "test",
-            "columns": list(columns),
-            "rows": [[r[c] for c in columns] for r in found.rows],
-        }
-        write_text(own / METRICS, _rows_json(long))
-        write_text(own / LOSSES, _rows_json(found.losses))
-        _summaries(folders[0])
+        for name, text in texts(benchmark, stage, seed, found.rows, found.losses).items():
+            write_text(own / name, text)
+        summaries(folders[0])
     path = timing_file(work.project, benchmark, stage, seed)
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(found.seconds, 2)}))
@@ -239,20 +216,6 @@ def _sample(ground: Any, origin: int, ahead: Any, truth: Any, mask: Any) -> dict
     }
 
 
-def _rows_json(value: dict[str, Any]) -> str:
-    """JSON with one row (or one column) per line: small, and a change shows as a change of lines in git."""
-    import json
-
-    lines = []
-    for key, part in sorted(value.items()):
-        if key == "rows":
-            body = ",\n  ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in part)
-            lines.append(f' "rows": [\n  {body}\n ]')
-        else:
-            lines.append(f" {json.dumps(key)}: {json.dumps(part, ensure_ascii=False, allow_nan=False)}")
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
 def metric(long: dict[str, Any], name: str, group: str = "overall", key: str = "all") -> float | None:
     """One value out of a seed's metrics.json."""
     for m, g, k, value, _ in long["rows"]:
@@ -261,7 +224,7 @@ def metric(long: dict[str, Any], name: str, group: str = "overall", key: str = "
     return None
 
 
-def _summaries(folder: Path) -> None:
+def summaries(folder: Path) -> None:
     """metrics.json (for `dvc metrics`) and steps.csv (for `dvc plots`) over all seeds of the folder."""
     summary: dict[str, Any] = {}
     steps: dict[int, list[tuple[float, float]]] = {}
@@ -287,7 +250,7 @@ def _rewrite(work: Work, seeds: list[int]) -> None:
     with work.folders() as folders:
         for target, folder in zip(work.outs, folders, strict=True):
             _copy(target, folder, seeds)
-        _summaries(folders[0])
+        summaries(folders[0])
 
 
 def _copy(source: Path, target: Path, seeds: list[int]) -> None:

@@ -93,8 +93,8 @@ def _model(work: Work) -> Made:
 def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
     """Whether the folder holds the model that `expected` describes, every file whole."""
     from assets.accepted import equal_code
-    from assets.training import make_model
     from wavecore.learn.checkpoint import load_model, read_manifest
+    from wavecore.model.build import from_config
 
     if not folder.is_dir():
         return False
@@ -104,7 +104,7 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
         same = all(found.get(key) == value for key, value in expected.items() if key != "code_hash")
         if not same or not equal_code(work.project, found["code_hash"], expected["code_hash"]):
             return False
-        load_model(folder, make_model)
+        load_model(folder, from_config)
     except (StorageError, SettingsError) as error:
         work.context.log.warning(f"{error}; it is trained again")
         return False
@@ -114,11 +114,12 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
 def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:
     """Train one seed and save it as `finished`, outside the artifact. Returns what a user should know."""
     from assets.told import told_windows
-    from assets.training import TRAIN_ROOMS, expected_of
+    from assets.training import expected_of
     from wavecore.learn.checkpoint import save_model
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
     from wavecore.model.build import build
+    from wavecore.rooms import TRAIN_ROOMS
 
     where = f"{ground.benchmark.name} {stage.name} seed {seed}"
     config, settings = ground.config(stage, seed), ground.train_settings(stage)
@@ -237,15 +238,15 @@ def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: 
     import math
 
     from assets import figures
-    from assets.training import make_model
     from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
     from wavecore.model.groups import counts, parts
 
     curves: dict[int, list[dict[str, Any]]] = {}
     lines, cut, finite = [], [], True
     for seed in seeds_in(work.outs[0]):
         with work.check("weights_verified"):
-            loaded = load_model(seed_folder(work.outs[0], seed), make_model)
+            loaded = load_model(seed_folder(work.outs[0], seed), from_config)
         finite = finite and all(math.isfinite(row[k]) for row in loaded.curve for k in ("loss", "select"))
         curves[seed] = loaded.curve
         if loaded.curve and loaded.manifest["best_step"] == loaded.manifest["steps"]:

@@ -14,7 +14,6 @@ from typing import Any
 from assets.locks import partition_lock
 from assets.project import Project, seed_folder, seeds_in
 from assets.storage import new_folder, read_json, to_json, write_text
-from assets.training import make_model
 from data_contracts.catalog import check_name
 from wavecore.errors import StorageError
 
@@ -53,6 +52,7 @@ def enter(project: Project, benchmark: str, stage: str, seed: int) -> str:
         StorageError: there is no such model, or a file of it is not what its manifest says.
     """
     from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
 
     source = seed_folder(project.models(benchmark, stage), seed)
     if not source.is_dir():
@@ -61,7 +61,7 @@ def enter(project: Project, benchmark: str, stage: str, seed: int) -> str:
             f"{benchmark} {stage} has no model of seed {seed} (seeds: {has})",
             f"wavecore run --benchmark {benchmark} --stage {stage} --seed {seed}",
         )
-    manifest = load_model(source, make_model).manifest
+    manifest = load_model(source, from_config).manifest
     entry = str(manifest["manifest_hash"])[:20]
     target = _folder(project, benchmark) / entry
     if not target.exists():
@@ -78,9 +78,10 @@ def verify(project: Project, benchmark: str, entry: str) -> dict[str, Any]:
         StorageError: it is missing or was changed.
     """
     from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
 
     folder = _folder(project, benchmark) / entry
-    loaded = load_model(folder, make_model)
+    loaded = load_model(folder, from_config)
     if not str(loaded.manifest["manifest_hash"]).startswith(entry):
         raise StorageError(
             f"{folder}: holds another model than its name says", "`dvc checkout` brings the old bytes back"

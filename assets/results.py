@@ -11,6 +11,7 @@ from assets.project import Project, seed_folder, seeds_in
 from assets.storage import read_json
 from wavecore import stages
 from wavecore.errors import StorageError
+from wavecore.judge.files import LOSSES, MANIFEST, METRICS
 
 if TYPE_CHECKING:
     from wavecore.judge.significance import Comparison
@@ -28,6 +29,7 @@ class Run:
         long: its metrics.json: rows of metric, group, key, value, n.
         losses: per-origin test losses: origin, mse, mae.
         seconds: train_seconds, eval_seconds and so on, where this machine trained it.
+        device: `cpu` or `cuda`, where it was trained; None where an older result does not say.
     """
 
     benchmark: str
@@ -36,6 +38,7 @@ class Run:
     long: dict[str, Any]
     losses: dict[str, Any]
     seconds: dict[str, Any]
+    device: str | None = None
 
     def value(self, metric: str, group: str = "overall", key: str = "all") -> float | None:
         for m, g, k, value, _ in self.long["rows"]:
@@ -52,7 +55,7 @@ class Run:
         found: dict[str, Any] = {"benchmark": self.benchmark, "stage": self.stage, "seed": self.seed}
         found |= {name: self.value(name) for name in ("mse", "mae", "mase")}
         found |= {name: int(self.value(name) or 0) for name in ("n_series", "n_windows", "n_origins_unscored")}
-        return found | {"train_seconds": self.seconds.get("train_seconds")}
+        return found | {"train_seconds": self.seconds.get("train_seconds"), "device": self.device}
 
 
 def runs(project: Project, benchmark: str | None = None) -> list[Run]:
@@ -74,7 +77,7 @@ def runs(project: Project, benchmark: str | None = None) -> list[Run]:
 
 def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) -> Run:
     own = seed_folder(folder, seed)
-    for file in ("metrics.json", "losses.json"):
+    for file in (METRICS, LOSSES):
         if not (own / file).is_file():
             raise StorageError(f"{own / file}: not there", f"wavecore run --benchmark {benchmark} --stage {stage}")
     timing = project.runs / "timings" / benchmark / stage / f"seed={seed}.json"
@@ -82,9 +85,10 @@ def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) 
         benchmark,
         stage,
         seed,
-        read_json(own / "metrics.json"),
-        read_json(own / "losses.json"),
+        read_json(own / METRICS),
+        read_json(own / LOSSES),
         read_json(timing) if timing.is_file() else {},
+        read_json(own / MANIFEST).get("device") if (own / MANIFEST).is_file() else None,
     )
 
 

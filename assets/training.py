@@ -10,29 +10,17 @@ from assets.project import Project
 from assets.tables import load_borders, load_series
 from assets.versions import dvc_hash
 from data_contracts.catalog import Benchmark, Dataset
-from wavecore.config import Settings, TrainSettings, build
+from wavecore.config import Settings, TrainSettings
 from wavecore.prompt.settings import PROMPT_FEATURES
+from wavecore.rooms import TRAIN_ROOMS
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
 from wavecore.stages import Stage
-from wavecore.stages import get as get_stage
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from wavecore.model.build import Geometry
     from wavecore.series.windows import WindowData
-
-# The rooms of code whose change can change a weight, and those whose change can change an error.
-TRAIN_ROOMS = (
-    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model", "wavecore/learn"),
-    *("wavecore/seeds.py", "wavecore/stages.py"),
-)
-JUDGE_ROOMS = (
-    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
-    *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py", "wavecore/seeds.py"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,30 +161,6 @@ class Ground:
             # Only the language models read these.
             **(told if stage.family == "time_llm" else {}),
         }
-
-
-def make_model(config: dict[str, Any]) -> nn.Module:
-    """Build the module that a config.json describes, its weights still to be filled in."""
-    from wavecore.config import FeatureSettings, PipelineSettings, StageOverride
-    from wavecore.model.build import Geometry
-    from wavecore.model.build import build as build_model
-
-    stage = get_stage(config["stage"])
-    # The config is the truth about a saved model: today's params.yaml plays no part in loading it.
-    pipeline = build(PipelineSettings, {"benchmarks": [config["benchmark"]], "stages": [stage.name]}, "config.json")
-    settings = Settings(pipeline=pipeline, stages={stage.name: StageOverride(model=config["model"])})
-    geometry = Geometry(config["window"], config["horizon"], tuple(config["channels"]), config["season"])
-    if "description" in config:
-        length, stride = config["patch"]
-        geometry = dataclasses.replace(
-            geometry,
-            step=config["step"],
-            patch=(length, stride),
-            description=config["description"],
-            features=build(FeatureSettings, config["features"], "config.json: features"),
-            energy={key: tuple(shares) for key, shares in config.get("energy", {}).items()},
-        )
-    return build_model(stage, geometry, settings, config["benchmark"], config["seed"])
 
 
 def backbone_hash(ground: Ground, stage: Stage) -> str | None:

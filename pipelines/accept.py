@@ -10,12 +10,12 @@ from typing import Any
 
 from assets import accepted
 from assets.project import Project, seed_folder, seeds_in
-from assets.training import JUDGE_ROOMS, TRAIN_ROOMS
 from pipelines.dvc import DvcVersions, accept_as_is, dvc
 from pipelines.dvc_files import known_steps, targets
 from pipelines.steps import Step
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash
+from wavecore.rooms import JUDGE_ROOMS, TRAIN_ROOMS
 
 
 def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any]) -> tuple[list[Step], list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -53,21 +54,27 @@ def rungs(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int)
     ground = ground_of(project, benchmark)
     ladder = sorted((stages.get(name) for name in chosen), key=lambda stage: stages.order(stage.name))
     return [
-        Rung(stage.name, seed, _state(project, ground, stage, seed))
+        Rung(stage.name, seed, state_of(project, ground, stage, seed, _results(project, benchmark, stage.name, seed)))
         for seed in range(seeds)
         for stage in ladder
         if seed == 0 or stage.seeded
     ]
 
 
-def _state(project: Project, ground: Ground, stage: stages.Stage, seed: int) -> State:
-    from assets.accepted import equal_code
-    from assets.evaluation import MANIFEST, METRICS, judge_hash
-    from assets.storage import read_json
-    from assets.training import JUDGE_ROOMS, expected_of
-    from wavecore.learn.manifest import code_hash
+def _results(project: Project, benchmark: str, stage: str, seed: int) -> Path:
+    return seed_folder(project.results(benchmark, stage), seed)
 
-    folder = seed_folder(project.results(ground.benchmark.name, stage.name), seed)
+
+def state_of(project: Project, ground: Ground, stage: stages.Stage, seed: int, folder: Path) -> State:
+    """Whether the results in `folder` are those that a run now would end with."""
+    from assets.accepted import equal_code
+    from assets.evaluation import judge_hash
+    from assets.storage import read_json
+    from assets.training import expected_of
+    from wavecore.judge.files import MANIFEST, METRICS
+    from wavecore.learn.manifest import code_hash
+    from wavecore.rooms import JUDGE_ROOMS
+
     if not (folder / MANIFEST).is_file() or not (folder / METRICS).is_file():
         return "missing"
     found, expected = read_json(folder / MANIFEST), expected_of(project, ground, stage, seed)
@@ -146,6 +153,10 @@ def ladder(
     ] = None,
     seeds: Annotated[int, typer.Option(help="How many, from 0 on.", min=1)] = 3,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left and how long it takes.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(help="Write what is left to this folder, for `python -m wavecore.ladder` elsewhere.")
+    ] = None,
+    take: Annotated[Path | None, typer.Option(help="Take the results of such a folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Every stage of the ladder with every seed: skips what results/ has, and goes on where it was stopped."""
@@ -155,6 +166,18 @@ def ladder(
     if not chosen:
         raise SettingsError("params.yaml: pipeline.ladder names no stage", "name some, or give --stage")
     check_seeds(project, name, chosen, seeds)
+    if export is not None or take is not None:
+        from pipelines import away
+
+        if export is not None and take is not None:
+            raise SettingsError("--export and --take at once", "first the one, then the other")
+        if export is not None:
+            count = away.export(project, name, chosen, seeds, export)
+            typer.echo(f"{count} to train and judge: python -m wavecore.ladder {export}", err=True)
+        if take is not None:
+            for rung in away.take(project, name, take):
+                typer.echo(f"· taken: {rung.stage} seed {rung.seed}", err=True)
+        return
     if dry_run:
         every = rungs(project, name, chosen, seeds)
         left = [rung for rung in every if rung.state != "done"]

@@ -101,16 +101,16 @@ def loaded(project: Project, benchmark: str, stage: str, seed: int) -> tuple[Any
     Raises:
         StorageError: one of them is not made yet.
     """
-    from assets.training import make_model
     from pipelines.plan import ground_of
     from wavecore.errors import StorageError
     from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
 
     ground = ground_of(project, benchmark)
     folder = seed_folder(project.models(benchmark, stage), seed)
     if not folder.is_dir():
         raise StorageError(f"{folder}: there is no model", f"wavecore run --benchmark {benchmark} --stage {stage}")
-    return ground, load_model(folder, make_model)
+    return ground, load_model(folder, from_config)
 
 
 def _keep(project: Project, what: str, name: str, drawn: bytes) -> str:

@@ -14,9 +14,10 @@ import pytest
 from inside import copied, entered, fine
 
 from assets.project import Project
-from assets.training import Ground, make_model
+from assets.training import Ground
 from wavecore.learn.checkpoint import load_model
 from wavecore.learn.forecast import forecast
+from wavecore.model.build import from_config
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.splits import origins
 from wavecore.series.windows import WindowData
@@ -40,7 +41,7 @@ def project(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def trained(project: Project, stage: str) -> Any:
     """The trained model of one stage, seed 0."""
-    return load_model(project.models("tiny", stage) / "seed=0", make_model).model
+    return load_model(project.models("tiny", stage) / "seed=0", from_config).model
 
 
 def forecasts(model: Any, windows: WindowData, chosen: np.ndarray, batch_windows: int = 64) -> np.ndarray:

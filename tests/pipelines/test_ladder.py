@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from conftest import run
 from inside import Said, artifacts, copied, edit, fine, refused, up_to_date
+
+import wavecore
 
 ASK = ("ladder", "--benchmark", "tiny", "--stage", "dlinear,seasonal_naive", "--seeds", "2")
 
@@ -61,6 +65,56 @@ def test_it_climbs_goes_on_and_ends(mine: Path) -> None:
     assert [state for _, _, state in states(fine(mine, *ASK, "--dry-run", "--json"))] == [
         "done", "of other settings", "of other settings"
     ]  # fmt: skip
+
+
+def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -> None:
+    """Exported, trained by a process that knows of no project, and taken: the files that a run here writes."""
+    folder = tmp_path / "out"
+    said = fine(mine, *ASK, "--export", str(folder))
+    assert "1 to train and judge" in said.err
+    assert "no result is there" in refused(mine, *ASK, "--take", str(folder))
+    bare = tmp_path / "bare"
+    shutil.copytree(Path(wavecore.__file__).parent, bare / "wavecore", ignore=shutil.ignore_patterns("__pycache__"))
+    code = [sys.executable, "-m", "wavecore.ladder", str(folder)]
+    done = run(bare, *code)
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (row["stage"], row["seed"], row["device"]) == ("dlinear", 1, "cpu")
+    assert row["train_seconds"] > 0
+    assert run(bare, *code).stdout == "", "what is done is not done again"
+
+    # A hand in the results, and code that is not the project's, are seen.
+    manifest = folder / "results" / "dlinear" / "seed=1" / "manifest.json"
+    whole = manifest.read_text()
+    for key, said_of in (("settings", "of other settings"), ("trained_by", "of other code")):
+        manifest.write_text(json.dumps(json.loads(whole) | {key: "0" * 64}))
+        assert said_of in refused(mine, *ASK, "--take", str(folder))
+    manifest.write_text(whole)
+    assert not (mine / "results" / "tiny" / "dlinear" / "seed=1").exists()
+
+    assert "taken: dlinear seed 1" in fine(mine, *ASK, "--take", str(folder)).err
+    assert {state for _, _, state in states(fine(mine, *ASK, "--dry-run", "--json"))} == {"done"}
+    rows = [json.loads(line) for line in fine(mine, "leaderboard", "--json").out.splitlines()]
+    assert {row["device"] for row in rows} == {"cpu"}
+    taken = {path.name: path.read_bytes() for path in (mine / "results" / "tiny" / "dlinear" / "seed=1").iterdir()}
+    summary = (mine / "results" / "tiny" / "dlinear" / "metrics.json").read_bytes()
+    shutil.rmtree(mine / "results" / "tiny" / "dlinear" / "seed=1")
+    fine(mine, *ASK)
+    home = {path.name: path.read_bytes() for path in (mine / "results" / "tiny" / "dlinear" / "seed=1").iterdir()}
+    assert taken == home
+    assert summary == (mine / "results" / "tiny" / "dlinear" / "metrics.json").read_bytes()
+
+
+def test_a_folder_that_is_no_exported_ladder_is_an_error(mine: Path, tmp_path: Path) -> None:
+    assert "no exported ladder" in refused(mine, *ASK, "--take", str(tmp_path))
+    assert "first the one" in refused(mine, *ASK, "--take", str(tmp_path), "--export", str(tmp_path))
+    folder = tmp_path / "out"
+    fine(mine, *ASK, "--export", str(folder))
+    about = json.loads((folder / "ladder.json").read_text())
+    (folder / "ladder.json").write_text(json.dumps(about | {"format": 9}))
+    done = run(tmp_path, sys.executable, "-m", "wavecore.ladder", str(folder), check=False)
+    assert done.returncode == 1
+    assert "of format 9" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_seed_that_params_do_not_ask_for_is_an_error(finished_project: Path, tmp_path: Path) -> None:

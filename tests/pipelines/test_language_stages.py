@@ -14,12 +14,13 @@ from torch import nn
 
 from assets.evaluation import metric
 from assets.told import told_windows
-from assets.training import Ground, make_model
+from assets.training import Ground
 from pipelines.sql import query
 from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.judge.metrics import WINDOW_MEAN
 from wavecore.learn.checkpoint import load_model
+from wavecore.model.build import from_config
 
 STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse")
 
@@ -36,6 +37,23 @@ def test_a_second_run_does_nothing(project: Path) -> None:
     up_to_date(project)
 
 
+def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tmp_path: Path) -> None:
+    """Without the table of prompts, and with nothing of the project but what was exported."""
+    from wavecore import ladder
+
+    mine, folder = copied(project, tmp_path / "mine"), tmp_path / "out"
+    chosen = ("base", "budget", "sparse")
+    for stage in chosen:
+        shutil.rmtree(mine / "results" / "tiny" / stage)
+    said = fine(mine, "ladder", "-b", "tiny", "-s", ",".join(chosen), "--seeds", "1", "--export", str(folder))
+    assert "3 to train and judge" in said.err
+    assert ladder.main([str(folder)]) == 0
+    for stage in chosen:
+        for name in ("metrics.json", "losses.json", "manifest.json"):
+            there, here = (root / stage / "seed=0" / name for root in (folder / "results", project / "results/tiny"))
+            assert there.read_bytes() == here.read_bytes(), (stage, name)
+
+
 def test_the_leaderboard_holds_each_against_the_right_stage(project: Path) -> None:
     rows = [json.loads(line) for line in fine(project, "leaderboard", "--json").out.splitlines()]
     against = {row["stage"]: row["against"] for row in rows}
@@ -47,7 +65,7 @@ def test_the_leaderboard_holds_each_against_the_right_stage(project: Path) -> No
 @pytest.mark.parametrize("stage", ["base", "no_llm", "prompt"])
 def test_the_frozen_weights_are_in_no_checkpoint_but_their_hash_is(stage: str, project: Path) -> None:
     folder = project / "store/models/tiny" / stage / "seed=0"
-    found = load_model(folder, make_model)
+    found = load_model(folder, from_config)
     manifest = json.loads((folder / "manifest.json").read_text())
     assert len(manifest["frozen_hash"]) == 64
     trained = sum(p.numel() for p in found.model.parameters() if p.requires_grad)
@@ -60,7 +78,7 @@ def test_other_frozen_weights_are_refused(project: Path, tmp_path: Path) -> None
     folder = mine / "store/models/tiny/base/seed=0"
 
     def other(config: dict) -> object:
-        return make_model(config | {"seed": 7, "model": config["model"] | {"llm": "random"}, "stage": "random_llm"})
+        return from_config(config | {"seed": 7, "model": config["model"] | {"llm": "random"}, "stage": "random_llm"})
 
     with pytest.raises(StorageError, match="trained on other frozen weights"):
         load_model(folder, other)  # type: ignore[arg-type]
@@ -197,7 +215,7 @@ def test_the_prompt_shown_is_the_prompt_the_model_reads(project: Path) -> None:
     """By the command from the series, and by the model from its batch."""
     with entered(project) as entered_project:
         ground = Ground.load(entered_project, "tiny")
-        model = load_model(project / "store/models/tiny/prompt/seed=0", make_model).model
+        model = load_model(project / "store/models/tiny/prompt/seed=0", from_config).model
         batch = ground.windows.batch([200])
         read = [p.text for p in model.prompts(batch.x)]
     rows = fine(project, "prompt", "-b", "tiny", "--window", str(200 - 128), "--json").out.splitlines()
@@ -231,7 +249,7 @@ def test_a_table_that_is_not_there_or_of_other_data_is_named(project: Path, tmp_
     about = mine / "store/prompt_ids/tiny/prompts.json"
     whole = about.read_text()
     about.write_text(whole.replace(json.loads(whole)["data"], 64 * "0"))
-    models = {s: load_model(project / f"store/models/tiny/{s}/seed=0", make_model) for s in STAGES}
+    models = {s: load_model(project / f"store/models/tiny/{s}/seed=0", from_config) for s in STAGES}
     with entered(mine) as entered_project:
         ground = Ground.load(entered_project, "tiny")
 
@@ -247,7 +265,7 @@ def test_a_table_that_is_not_there_or_of_other_data_is_named(project: Path, tmp_
         about.write_text(whole)
         assert told("base") == told("budget") == (True, f"of the asset prompts, {773 * 2} rows")
         # A model that was trained before params.yaml came to tell something else goes on being told what it was.
-        older = make_model(models["base"].config | {"description": "Another text."})
+        older = from_config(models["base"].config | {"description": "Another text."})
         assert told("base", older) == (
             False,
             "made when a window is read: this model is told otherwise than the asset prompts has it",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
-from wavecore.config import FeatureSettings, Settings
+from wavecore import stages
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride
+from wavecore.config import build as read
 from wavecore.errors import SettingsError
 from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
@@ -135,3 +138,25 @@ def prompter(geometry: Geometry, settings: TimeLLMSettings) -> Prompter | None:
     tokenizer = tokenizer_of(language.find(settings.backbone, fetch=False).folder)
     subject = Subject(geometry.description, geometry.step, geometry.window, geometry.horizon, geometry.features)
     return Prompter(tokenizer, subject, settings.prompt)
+
+
+def from_config(config: Mapping[str, Any]) -> nn.Module:
+    """Build the module that a saved model's config.json describes, its weights still to be filled in.
+
+    The config is the truth about a model: today's settings play no part.
+    """
+    stage = stages.get(config["stage"])
+    pipeline = read(PipelineSettings, {"benchmarks": [config["benchmark"]], "stages": [stage.name]}, "config.json")
+    settings = Settings(pipeline=pipeline, stages={stage.name: StageOverride(model=config["model"])})
+    geometry = Geometry(config["window"], config["horizon"], tuple(config["channels"]), config["season"])
+    if "description" in config:
+        length, stride = config["patch"]
+        geometry = replace(
+            geometry,
+            step=config["step"],
+            patch=(length, stride),
+            description=config["description"],
+            features=read(FeatureSettings, config["features"], "config.json: features"),
+            energy={key: tuple(shares) for key, shares in config.get("energy", {}).items()},
+        )
+    return build(stage, geometry, settings, config["benchmark"], config["seed"])
