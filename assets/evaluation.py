@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -14,14 +14,15 @@ from assets.project import seed_folder, seeds_in
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.errors import StorageError
-from wavecore.judge.files import LOSSES, MANIFEST, METRICS, identity, rows_json, texts
+from wavecore.judge.files import LOSSES, MANIFEST, METRICS, RESULTS, identity, intact, results_hash, rows_json, texts
 from wavecore.rooms import JUDGE_ROOMS
 from wavecore.stages import get as get_stage
 
+if TYPE_CHECKING:
+    from data_contracts.outcomes import ContractResult
+
 FORECASTS = "forecasts.parquet"
 INSIDE = "inside.json"
-# Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
-JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
 
 
 @dg.asset(
@@ -74,19 +75,10 @@ def _evaluation(work: Work) -> Made:
 
 
 def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
+    from assets.training import judge_hash
     from wavecore.learn.checkpoint import read_manifest
 
     return identity(read_manifest(model), ground.data_hash, judge_hash(ground), code)
-
-
-def judge_hash(ground: Any) -> str:
-    """The settings that an evaluation follows from, as one hash; the dataset's events among them, where it has any."""
-    import dataclasses
-
-    from wavecore.learn.manifest import hash_of
-
-    settings = {k: v for k, v in dataclasses.asdict(ground.settings.judge).items() if k in JUDGE_KEYS}
-    return hash_of(settings | ({"events": ground.dataset.events} if ground.dataset.events else {}))
 
 
 def _stands(work: Work, results: Path, forecasts: Path, due: dict[str, Any]) -> bool:
@@ -101,18 +93,18 @@ def _stands(work: Work, results: Path, forecasts: Path, due: dict[str, Any]) -> 
     found, beside = (read_json(path) for path in paths)
     if found != beside:
         return False  # a run ended between the two
-    same = {k: v for k, v in found.items() if k != "code_hash"} == {k: v for k, v in due.items() if k != "code_hash"}
-    return same and equal_code(work.project, found["code_hash"], due["code_hash"])
+    same = {k: v for k, v in found.items() if k not in ("code_hash", RESULTS)} == {
+        k: v for k, v in due.items() if k != "code_hash"
+    }
+    return same and intact(results, found) and equal_code(work.project, found["code_hash"], due["code_hash"])
 
 
 def _score(work: Work, ground: Any, seed: int, due: dict[str, Any], keep: list[int]) -> Any:
-    import polars as pl
     from tqdm import tqdm
 
     from assets.model import timing_file
     from assets.told import told_windows
-    from data_contracts.contracts import validate
-    from wavecore.judge.scoring import Scene, score
+    from wavecore.judge.scoring import score
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import place_of, threads
     from wavecore.model.build import from_config
@@ -125,52 +117,52 @@ def _score(work: Work, ground: Any, seed: int, due: dict[str, Any], keep: list[i
     windows, told = told_windows(work.project, ground, get_stage(stage), loaded.model)
     if told:
         work.context.log.info(f"{benchmark} {stage} seed {seed}: token ids of prompts: {told}")
-    scene = Scene(
-        ground.arrays,
-        ground.borders,
-        ground.scaler,
-        ground.dataset.season,
-        ground.settings.judge,
-        ground.dataset.event_times,
-    )
     test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
     with (
         threads(ground.settings.train.threads),
         tqdm(total=len(test), desc=f"{benchmark} {stage} seed {seed}: test", unit="window", disable=None) as bar,
     ):
-        found = score(loaded.model, windows, scene, loaded.manifest["dtype"], bar.update)
+        found = score(loaded.model, windows, ground.scene, loaded.manifest["dtype"], bar.update)
     seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
-    contract = work.require(
-        validate(
-            "evaluation",
-            pl.DataFrame(found.losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
-            {
-                "window": ground.benchmark.window,
-                "horizon": ground.benchmark.horizon,
-                "borders": ground.borders,
-                "missing": ground.dataset.treatment.missing,
-            },
-        )
-    )
+    contract = work.require(loss_contract(ground, found.losses))
     from assets.tables import write_parquet
 
+    files = texts(benchmark, stage, seed, found.rows, found.losses)
     with work.folders() as folders:
         for target, folder in zip(work.outs, folders, strict=True):
             _copy(target, folder, keep)
             seed_folder(folder, seed).mkdir()
-            write_text(seed_folder(folder, seed) / MANIFEST, to_json(due))
+            write_text(seed_folder(folder, seed) / MANIFEST, to_json(due | {RESULTS: results_hash(files)}))
         kept = [_sample(ground, *one) for one in found.samples]
         write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
         if seen is not None:
             write_text(seed_folder(folders[1], seed) / INSIDE, rows_json(seen))
         own = seed_folder(folders[0], seed)
-        for name, text in texts(benchmark, stage, seed, found.rows, found.losses).items():
+        for name, text in files.items():
             write_text(own / name, text)
         summaries(folders[0])
     path = timing_file(work.project, benchmark, stage, seed)
     before = read_json(path) if path.is_file() else {}
     write_text(path, to_json(before | {"eval_seconds": round(found.seconds, 2)}))
     return contract
+
+
+def loss_contract(ground: Any, losses: dict[str, Any]) -> "ContractResult":
+    """The losses of one seed (columns origin, mse, mae) held against the suite `evaluation`."""
+    import polars as pl
+
+    from data_contracts.contracts import validate
+
+    return validate(
+        "evaluation",
+        pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
+        {
+            "window": ground.benchmark.window,
+            "horizon": ground.benchmark.horizon,
+            "borders": ground.borders,
+            "missing": ground.dataset.treatment.missing,
+        },
+    )
 
 
 def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:
@@ -261,11 +253,9 @@ def _copy(source: Path, target: Path, seeds: list[int]) -> None:
 
 
 def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int], contracts: list[Any]) -> Made:
-    import polars as pl
 
     from assets import figures
     from assets.tables import read_parquet
-    from data_contracts.contracts import validate
     from wavecore.judge.metrics import WINDOW_MEAN
     from wavecore.series.splits import origins
 
@@ -276,21 +266,17 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
     whole = all(summary[f"seed={s}"]["n_windows"] == len(test) for s in present)
     if not contracts:
         losses = read_json(seed_folder(results, present[0]) / LOSSES)
-        context = {
-            "window": ground.benchmark.window,
-            "horizon": ground.benchmark.horizon,
-            "borders": ground.borders,
-            "missing": ground.dataset.treatment.missing,
-        }
-        frame = pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64})
-        contracts = [work.require(validate("evaluation", frame, context))]
-    sample = read_parquet(seed_folder(work.outs[1], present[0]) / FORECASTS)
+        contracts = [work.require(loss_contract(ground, losses))]
     first = summary[f"seed={present[0]}"]
-    inside_file = seed_folder(work.outs[1], present[0]) / INSIDE
+    # Seeds that another machine judged have results alone.
+    kept = [seed_folder(work.outs[1], s) for s in present if (seed_folder(work.outs[1], s) / FORECASTS).is_file()]
     inside: dict[str, Any] = {}
-    if inside_file.is_file():
-        seen = read_json(inside_file)
-        inside = {
+    if kept:
+        drawn = figures.forecasts(samples(ground, {stage: read_parquet(kept[0] / FORECASTS)}), [stage])
+        inside["forecasts"] = dg.MetadataValue.md(drawn.markdown(f"sample forecasts of {work.key}"))
+    if kept and (kept[0] / INSIDE).is_file():
+        seen = read_json(kept[0] / INSIDE)
+        inside |= {
             "prompt": seen["prompt"] or "none",
             "prompt tokens per channel": ", ".join(map(str, seen["prompt tokens"])) or "none",
             "prototypes": dg.MetadataValue.md(prototype_table(seen)),
@@ -310,9 +296,6 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
             "seeds": ", ".join(map(str, present)),
             "scored now": ", ".join(map(str, scored)) or "none: all stood already",
             "per seed": dg.MetadataValue.json(summary),
-            "forecasts": dg.MetadataValue.md(
-                figures.forecasts(samples(ground, {stage: sample}), [stage]).markdown(f"sample forecasts of {work.key}")
-            ),
             **inside,
             **column_lineage("evaluation"),
         },

@@ -84,7 +84,11 @@ def gains(rows: Sequence[Gain]) -> Drawing:
                 axis.axhline(0, color=MUTED, linewidth=0.8)
                 axis.set_xlabel(label)
                 known = found[stage, name]
-                told = "" if known.rho != known.rho else f"rank correlation {known.rho:+.2f}, p {known.p:.2g}"
+                told = (
+                    ""
+                    if known.rho != known.rho
+                    else f"rank correlation {known.rho:+.2f}, p {known.p:.2g}, n {known.channels}"
+                )
                 axis.set_title(f"{stage}\n{told}" if name == "volatility" else told, fontsize=8)
         for axis in (axes[0], axes[len(stages)]):
             axis.set_ylabel("less error than base, %")

@@ -16,8 +16,9 @@ class Gain(NamedTuple):
     """One stage on one channel.
 
     Attributes:
-        volatility, periods: of the channel's train rows, see `wavecore.judge.character`.
-        gain: by how much its squared error is below that of `base`, in percent, seeds averaged; negative: above.
+        volatility, periods: of the channel's train rows, see `wavecore.character`.
+        gain: by how much its squared error is below that of `base`, in percent, mean over the seeds
+            that both have; negative: above.
     """
 
     benchmark: str
@@ -41,30 +42,42 @@ class Tendency(NamedTuple):
 def gains(project: Project, found: list[Run], chosen: Sequence[str]) -> list[Gain]:
     """Every channel of every benchmark that has both `base` and a chosen stage, and whose series is on this machine."""
     from assets.training import Ground
-    from wavecore.judge.character import periods, volatility
+    from wavecore.character import periods, volatility
 
     rows: list[Gain] = []
     for benchmark in dict.fromkeys(run.benchmark for run in found):
         own = [run for run in found if run.benchmark == benchmark]
         present = [stage for stage in chosen if any(run.stage == stage for run in own)]
-        splits = project.splits(benchmark) / "splits.json"
-        if not present or not any(run.stage == BELOW for run in own) or not splits.is_file():
+        if not present or not any(run.stage == BELOW for run in own) or not _here(project, benchmark):
             continue
         ground = Ground.load(project, benchmark)
         moves = volatility(ground.arrays, ground.borders.train)
         peaks = periods(ground.arrays, ground.borders.train, ground.benchmark.window)
         for i, channel in enumerate(ground.arrays.channels):
-            before = _error(own, BELOW, channel)
             for stage in present:
-                after = _error(own, stage, channel)
+                # The same seeds on both sides: with others a gain would be of the draw.
+                seeds = _seeds(own, stage) & _seeds(own, BELOW)
+                before, after = (_error(own, name, channel, seeds) for name in (BELOW, stage))
                 if before and after is not None:
                     gain = 100 * (1 - after / before)
                     rows.append(Gain(benchmark, channel, stage, float(moves[i]), int(peaks[i]), gain))
     return rows
 
 
-def _error(runs: list[Run], stage: str, channel: str) -> float | None:
-    values = [run.value("mse", "channel", channel) for run in runs if run.stage == stage]
+def _here(project: Project, benchmark: str) -> bool:
+    """Whether series and splits are on this machine; results may be from another."""
+    from assets.tables import SERIES
+
+    series = project.series(project.catalog().benchmark(benchmark).dataset) / SERIES
+    return series.is_file() and (project.splits(benchmark) / "splits.json").is_file()
+
+
+def _seeds(runs: list[Run], stage: str) -> set[int]:
+    return {run.seed for run in runs if run.stage == stage}
+
+
+def _error(runs: list[Run], stage: str, channel: str, seeds: set[int]) -> float | None:
+    values = [run.value("mse", "channel", channel) for run in runs if run.stage == stage and run.seed in seeds]
     present = [v for v in values if v is not None]
     return sum(present) / len(present) if present and len(present) == len(values) else None
 

@@ -157,7 +157,7 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
             **{f"MSE {key} events": mean("mse", "event", key) for key in own[0].group("mse", "event")},
             **{f"MSE, {key}": mean("mse", "segment", key) for key in own[0].group("mse", "segment")},
-            "MSE in none of these stretches": mean("mse", "no_segment", "all"),
+            "MSE in none of these segments": mean("mse", "no_segment", "all"),
             **{f"MSE, {key}": mean("mse", "robust", key) for key in own[0].group("mse", "robust")},
         },
         by_step=steps,
@@ -204,10 +204,12 @@ def _forecasts(project: Project, benchmark: str, order: list[str], found: list[R
 
     tables = {}
     for stage in order:
-        seed = next(r.seed for r in found if r.stage == stage)
-        path = seed_folder(project.evaluations(benchmark, stage), seed) / FORECASTS
-        if path.is_file():
-            tables[stage] = read_parquet(path)
+        seeds = [r.seed for r in found if r.stage == stage]
+        paths = [seed_folder(project.evaluations(benchmark, stage), seed) / FORECASTS for seed in seeds]
+        # Seeds that another machine judged have results alone.
+        there = next((path for path in paths if path.is_file()), None)
+        if there is not None:
+            tables[stage] = read_parquet(there)
     if not tables or not (project.splits(benchmark) / "splits.json").is_file():
         return ()
     return tuple(samples(Ground.load(project, benchmark), tables))

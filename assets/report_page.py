@@ -210,14 +210,14 @@ def _pictures(b: BenchmarkReport, anchor: str) -> str:
 def _beyond(b: BenchmarkReport) -> str:
     """What an MSE does not say, one column per stage that has it."""
     having = [s for s in b.stages if any(v is not None for v in s.beyond.values())]
-    # A dataset without declared stretches has nothing to say of them.
+    # A dataset without declared segments has nothing to say of them.
     names = list(dict.fromkeys(name for s in having for name, value in s.beyond.items() if value is not None))
     rows = [(text(name), *(exact(number(v), v) for v in (s.beyond.get(name) for s in having))) for name in names]
     if not rows:
         return ""
     note = (
         "Movement: mean over the horizon removed; divergence in nats, 0 where energy is spread over the scales as in "
-        "the truth. Events: within eight steps of the strongest bursts in the truth; stretches by name: as the dataset "
+        "the truth. Events: within eight steps of the strongest bursts in the truth; segments by name: as the dataset "
         "declares them. Disturbed: some test windows; their truth stays."
     )
     inner = table(("", *(text(s.stage) for s in having)), rows, numeric=tuple(range(1, len(having) + 1)))

@@ -28,7 +28,8 @@ class Run:
     Attributes:
         long: its metrics.json: rows of metric, group, key, value, n.
         losses: per-origin test losses: origin, mse, mae.
-        seconds: train_seconds, eval_seconds and so on, where this machine trained it.
+        seconds: train_seconds, eval_seconds and so on, where this machine trained it; with `machine` of another one
+            whose results were taken.
         device: `cpu` or `cuda`, where it was trained; None where an older result does not say.
     """
 

@@ -19,8 +19,13 @@ from wavecore.series.splits import Borders
 from wavecore.stages import Stage
 
 if TYPE_CHECKING:
+    from wavecore.judge.scoring import Scene
     from wavecore.model.build import Geometry
     from wavecore.series.windows import WindowData
+
+
+# Settings that an evaluation follows from; the others (alpha, bootstrap) only shape the report.
+JUDGE_KEYS = ("batch_windows", "sample_windows", "wavelet", "levels", "robust_every")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,20 @@ class Ground:
 
         return WindowData.from_arrays(self.arrays, self.scaler, self.benchmark.window, self.benchmark.horizon)
 
+    @property
+    def scene(self) -> Scene:
+        """What its models are judged on."""
+        from wavecore.judge.scoring import Scene
+
+        return Scene(
+            self.arrays,
+            self.borders,
+            self.scaler,
+            self.dataset.season,
+            self.settings.judge,
+            self.dataset.segment_times,
+        )
+
     def train_settings(self, stage: Stage) -> TrainSettings:
         return self.settings.train_of(self.benchmark.name, stage.name)
 
@@ -191,6 +210,14 @@ def expected_of(project: Project, ground: Ground, stage: Stage, seed: int) -> di
         "versions": versions(),
         "backbone_hash": backbone_hash(ground, stage),
     }
+
+
+def judge_hash(ground: Ground) -> str:
+    """The settings that an evaluation follows from, as one hash; segments among them, where the dataset has any."""
+    from wavecore.learn.manifest import hash_of
+
+    settings = {k: v for k, v in dataclasses.asdict(ground.settings.judge).items() if k in JUDGE_KEYS}
+    return hash_of(settings | ({"segments": ground.dataset.segments} if ground.dataset.segments else {}))
 
 
 def wanted_seeds(settings: Settings, benchmark: str, stage: Stage) -> tuple[int, ...]:

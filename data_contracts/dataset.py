@@ -17,6 +17,7 @@ from data_contracts.durations import Step, parse_step
 from wavecore.errors import SettingsError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
@@ -247,9 +248,8 @@ class Dataset:
         constant_channels: `reject` or `keep` a channel whose value never changes.
         as_of: the last timestamp that may be known (in the series' own time, UTC where a zone is declared); None: all.
         splits: named borders: rows from the start, or durations, rows or shares from the end.
-        events: known stretches (holidays, outages): name → first and last timestamp, in the series' own time
-            (UTC where a zone is declared); what
-            falls into them is also judged apart. A model is told nothing of them.
+        segments: known stretches (holidays, outages): name → first and last timestamp, in the series' own time
+            (UTC where a zone is declared); what falls into them is also judged apart. A model is told nothing of them.
     """
 
     name: str
@@ -265,7 +265,7 @@ class Dataset:
     constant_channels: Literal["reject", "keep"] = "reject"
     as_of: str | None = None
     prompt: str | None = None
-    events: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    segments: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_duration(self.step, "step")
@@ -277,8 +277,8 @@ class Dataset:
             raise ValueError("splits: at least one named split is needed, such as standard: {validation: 4w, test: 4w}")
         for name, spec in self.splits.items():
             _check_split(name, spec)
-        for name, ends in self.events.items():
-            _check_event(name, ends)
+        for name, ends in self.segments.items():
+            _check_segment(name, ends)
         if self.as_of is not None:
             _timestamp(self.as_of, "as_of")
 
@@ -293,10 +293,11 @@ class Dataset:
         return self.prompt or self.description
 
     @property
-    def event_times(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
-        """Name → first and last moment of each event, both included."""
+    def segment_times(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
+        """Name → first and last moment of each segment, both included."""
         return {
-            name: (np.datetime64(first, "us"), np.datetime64(last, "us")) for name, (first, last) in self.events.items()
+            name: (np.datetime64(first, "us"), np.datetime64(last, "us"))
+            for name, (first, last) in self.segments.items()
         }
 
     @property
@@ -305,23 +306,23 @@ class Dataset:
 
 
 def _timestamp(text: str, where: str) -> np.datetime64:
-    try:
-        found = np.datetime64(text, "us")
-    except ValueError:
-        found = None
-    if found is None or np.isnat(found):
+    # numpy would also take "now", and drop the offset of a zone.
+    if not _MOMENT.fullmatch(text):
         raise ValueError(f"{where}: {text!r} is no timestamp; write 2024-05-31 23:00:00")
-    return found
+    try:
+        return np.datetime64(text, "us")
+    except ValueError:
+        raise ValueError(f"{where}: there is no such moment as {text!r}") from None
 
 
-def _check_event(name: str, ends: tuple[str, ...]) -> None:
+def _check_segment(name: str, ends: tuple[str, ...]) -> None:
     if not name.strip() or not name.isprintable():
-        raise ValueError(f"events: {name!r} is no usable name; write a few words")
+        raise ValueError(f"segments: {name!r} is no usable name; write a few words")
     if len(ends) != 2:
-        raise ValueError(f'events.{name}: write its first and last timestamp, ["2024-12-24", "2024-12-26 12:00:00"]')
-    first, last = (_timestamp(end, f"events.{name}") for end in ends)
+        raise ValueError(f'segments.{name}: write its first and last timestamp, ["2024-12-24", "2024-12-26 12:00:00"]')
+    first, last = (_timestamp(end, f"segments.{name}") for end in ends)
     if last < first:
-        raise ValueError(f"events.{name}: ends ({ends[1]}) before it begins ({ends[0]})")
+        raise ValueError(f"segments.{name}: ends ({ends[1]}) before it begins ({ends[0]})")
 
 
 def _check_duration(text: str, where: str) -> None:

@@ -9,7 +9,14 @@ from assets.project import Project, seed_folder
 from pipelines.ladder import Rung, rungs, state_of
 from pipelines.plan import ground_of
 from wavecore import stages
-from wavecore.errors import StorageError
+from wavecore.errors import DataError, StorageError
+
+# Why results are refused.
+WHY = {
+    "of other settings": "of other settings, data or another language model than the project has now",
+    "of other code": "of other code than the project has now",
+    "changed": "changed since it was judged",
+}
 
 
 def export(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int, folder: Path) -> int:
@@ -18,9 +25,7 @@ def export(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int
     Raises:
         StorageError: the benchmark's series and splits are not made yet, or the disk refuses.
     """
-    from assets.evaluation import judge_hash
-    from assets.training import backbone_hash
-    from wavecore.judge.scoring import Scene
+    from assets.training import backbone_hash, judge_hash
     from wavecore.ladder import Wanted, write
 
     ground = ground_of(project, benchmark)
@@ -32,51 +37,65 @@ def export(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int
         train = dataclasses.asdict(ground.train_settings(stage)) if stage.trained else {}
         config = ground.config(stage, rung.seed)
         wanted.append(Wanted(stage.name, rung.seed, config, train, backbone_hash(ground, stage)))
-    settings, dataset = ground.settings, ground.dataset
-    scene = Scene(ground.arrays, ground.borders, ground.scaler, dataset.season, settings.judge, dataset.event_times)
-    shape = ground.benchmark
-    threads = settings.train.threads
-    write(folder, benchmark, shape.window, shape.horizon, scene, wanted, threads, ground.data_hash, judge_hash(ground))
+    shape, threads = ground.benchmark, ground.settings.train.threads
+    judged_by, scene = judge_hash(ground), ground.scene
+    write(folder, benchmark, shape.window, shape.horizon, scene, wanted, threads, ground.data_hash, judged_by)
     return len(wanted)
 
 
-def take(project: Project, benchmark: str, folder: Path) -> list[Rung]:
+def take(project: Project, benchmark: str, folder: Path, chosen: tuple[str, ...] = ()) -> list[Rung]:
     """Take the results that `python -m wavecore.ladder` left in `folder` into `results/`.
 
-    All or none: what is not of the present settings, data, language model and code is refused.
+    All are looked at before the first is taken: one that is broken, or not of the present settings, data, language
+    model and code, is refused and with it all others. Each seed is then replaced in one move.
+
+    Args:
+        chosen: stages to take; () for all.
 
     Raises:
         StorageError: no result is there, or one does not belong to this project as it is now.
+        DataError: losses that break the contract of an evaluation.
     """
-    from assets.evaluation import summaries
+    from assets.evaluation import loss_contract, summaries
     from assets.locks import partition_lock
     from assets.model import timing_file
-    from assets.storage import read_json, to_json, write_text
+    from assets.storage import new_folder, read_json, to_json, write_text
     from wavecore.judge.files import LOSSES, MANIFEST, METRICS
     from wavecore.ladder import RAN, read, results
 
     ground, away = ground_of(project, benchmark), read(folder)
     if away.benchmark != benchmark:
         raise StorageError(f"{folder}: of the benchmark {away.benchmark}, not {benchmark}", "name its own")
-    found = [one for one in away.wanted if results(folder, one.stage, one.seed).is_dir()]
-    if not found:
-        raise StorageError(f"{folder}: no result is there", f"python -m wavecore.ladder {folder}")
-    taken = []
-    for one in found:
+    taken: list[tuple[Rung, dict[str, str]]] = []
+    for one in away.wanted:
         own = results(folder, one.stage, one.seed)
+        if not (own / MANIFEST).is_file() or (chosen and one.stage not in chosen):
+            continue
         state = state_of(project, ground, stages.get(one.stage), one.seed, own)
         if state != "done":
             raise StorageError(
-                f"{own}: {state} than the project here is; nothing was taken",
+                f"{own}: {WHY.get(state, state)}; nothing was taken",
                 "export again, and run it with the same code there",
             )
-        taken.append(Rung(one.stage, one.seed, state))
-    for rung in taken:
-        source, target = results(folder, rung.stage, rung.seed), project.results(benchmark, rung.stage)
+        if not (own / RAN).is_file():
+            raise StorageError(f"{own / RAN}: not there; nothing was taken", "run it again there")
+        long, ran = read_json(own / METRICS), read_json(own / RAN)
+        if [long.get(key) for key in ("benchmark", "stage", "seed")] != [benchmark, one.stage, one.seed]:
+            raise StorageError(f"{own / METRICS}: of another stage or seed; nothing was taken", "run it again there")
+        if loss_contract(ground, read_json(own / LOSSES)).blocking_failed:
+            raise DataError(
+                f"{own / LOSSES}: breaks the contract of an evaluation; nothing was taken", "run it again there"
+            )
+        files = {name: (own / name).read_text(encoding="utf-8") for name in (METRICS, LOSSES, MANIFEST)}
+        taken.append((Rung(one.stage, one.seed, state), {**files, RAN: to_json(ran)}))
+    if not taken:
+        raise StorageError(f"{folder}: no result is there", f"python -m wavecore.ladder {folder}")
+    for rung, files in taken:
+        ran_there, target = files.pop(RAN), project.results(benchmark, rung.stage)
         with partition_lock(project, "evaluation", f"{benchmark}|{rung.stage}"):
-            # The manifest last: without it the results of this seed count for nothing.
-            for name in (METRICS, LOSSES, MANIFEST):
-                write_text(seed_folder(target, rung.seed) / name, (source / name).read_text(encoding="utf-8"))
+            with new_folder(seed_folder(target, rung.seed), project.store / "tmp") as new:
+                for name, text in files.items():
+                    write_text(new / name, text)
             summaries(target)
-        write_text(timing_file(project, benchmark, rung.stage, rung.seed), to_json(read_json(source / RAN)))
-    return taken
+        write_text(timing_file(project, benchmark, rung.stage, rung.seed), ran_there)
+    return [rung for rung, _ in taken]

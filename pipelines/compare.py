@@ -20,9 +20,10 @@ def rows_of(project: Project, benchmark: str | None, chosen: tuple[str, ...]) ->
     from assets.results import comparisons, runs
 
     found = runs(project, benchmark)
-    seconds: dict[tuple[str, str], list[float | None]] = {}
+    seconds: dict[tuple[str, str], list[tuple[float | None, str | None]]] = {}
     for run in found:
-        seconds.setdefault((run.benchmark, run.stage), []).append(run.seconds.get("train_seconds"))
+        spent = (run.seconds.get("train_seconds"), run.seconds.get("machine"))
+        seconds.setdefault((run.benchmark, run.stage), []).append(spent)
     rows = []
     for name, table in comparisons(project, found).items():
         for pair in table:
@@ -53,9 +54,11 @@ def _known(value: float) -> float | None:
     return None if value != value else value
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+def _mean(spent: list[tuple[float | None, str | None]]) -> float | None:
+    """Of the seeds' seconds; None where one is not known, or where they are of different machines."""
+    known = [seconds for seconds, _ in spent if seconds is not None]
+    same = len({machine for _, machine in spent}) == 1
+    return sum(known) / len(known) if known and same and len(known) == len(spent) else None
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -91,7 +94,7 @@ def compare(
     """Every stage against the one below it and the baselines: effect, interval, p, smallest detectable gap, cost.
 
     Differences are means over seeds (how many: stage:other) of the test MSE; `p_holm` is corrected for all pairs of the
-    benchmark. Training seconds are of this machine, where it trained all seeds.
+    benchmark. Training seconds are a mean over seeds, where one machine trained them all and its times are known here.
     """
     project = Project.find()
     chosen = tuple(stages.get(name.strip()).name for name in stage.split(",")) if stage else ()

@@ -10,20 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from assets.project import Project, seed_folder
+from assets.standing import State, state_of
 from pipelines.plan import estimate, ground_of
 from pipelines.show import show, show_leaderboard
 from wavecore import stages
 from wavecore.errors import SettingsError, StorageError
 
 if TYPE_CHECKING:
-    from assets.training import Ground
-
-State = Literal["done", "of other settings", "of other code", "missing"]
+    pass
 
 
 @dataclass(frozen=True)
@@ -65,30 +64,19 @@ def _results(project: Project, benchmark: str, stage: str, seed: int) -> Path:
     return seed_folder(project.results(benchmark, stage), seed)
 
 
-def state_of(project: Project, ground: Ground, stage: stages.Stage, seed: int, folder: Path) -> State:
-    """Whether the results in `folder` are those that a run now would end with."""
-    from assets.accepted import equal_code
-    from assets.evaluation import judge_hash
+def _model_here(project: Project, benchmark: str, stage: str, seed: int) -> bool:
+    """Whether the model that the results of a seed are of is on this machine."""
     from assets.storage import read_json
-    from assets.training import expected_of
-    from wavecore.judge.files import MANIFEST, METRICS
-    from wavecore.learn.manifest import code_hash
-    from wavecore.rooms import JUDGE_ROOMS
+    from wavecore.judge.files import MANIFEST
+    from wavecore.learn.checkpoint import read_manifest
 
-    if not (folder / MANIFEST).is_file() or not (folder / METRICS).is_file():
-        return "missing"
-    found, expected = read_json(folder / MANIFEST), expected_of(project, ground, stage, seed)
-    same = {
-        "config_hash": expected["config_hash"],
-        "backbone_hash": expected["backbone_hash"],
-        "data_hash": ground.data_hash,
-        "settings": judge_hash(ground),
-    }
-    if any(found.get(key) != value for key, value in same.items()):
-        return "of other settings"
-    trained = equal_code(project, found["trained_by"], expected["code_hash"])
-    judged = equal_code(project, found["code_hash"], code_hash(JUDGE_ROOMS, project.root))
-    return "done" if trained and judged else "of other code"
+    judged = read_json(_results(project, benchmark, stage, seed) / MANIFEST)
+    try:
+        return bool(
+            read_manifest(seed_folder(project.models(benchmark, stage), seed))["manifest_hash"] == judged["model"]
+        )
+    except StorageError:
+        return False
 
 
 def minutes_of(project: Project, benchmark: str, left: list[Rung]) -> dict[str, float]:
@@ -130,15 +118,24 @@ def climb(
     except StorageError:
         # Series and splits first; the baseline without weights makes them.
         drive(project, (benchmark,), ("seasonal_naive",), views=False, say=say)
-    every = rungs(project, benchmark, chosen, seeds)
+    ground, every = ground_of(project, benchmark), rungs(project, benchmark, chosen, seeds)
     for rung in every:
-        if rung.state == "done":
+        stage = stages.get(rung.stage)
+        # Again, since a run may have done more than its own seed.
+        if state_of(project, ground, stage, rung.seed, _results(project, benchmark, stage.name, rung.seed)) == "done":
             continue
+        elsewhere = [
+            other.seed for other in every if (other.stage, other.state) == (stage.name, "done")
+            and not _model_here(project, benchmark, stage.name, other.seed)
+        ]  # fmt: skip
+        if elsewhere:
+            # A stage's models are versioned together: with one of them missing no other could be committed.
+            say(f"{stage.name}: the models of seeds {elsewhere} are not on this machine, so all seeds are trained here")
         drive(
             project,
             (benchmark,),
             (rung.stage,),
-            seed=rung.seed if stages.get(rung.stage).seeded else None,
+            seed=rung.seed if stage.seeded and not elsewhere else None,
             allow_hours=True,
             views=False,
             say=say,
@@ -165,18 +162,21 @@ def ladder(
     chosen = tuple(stages.get(s.strip()).name for s in stage.split(",")) if stage else asked
     if not chosen:
         raise SettingsError("params.yaml: pipeline.ladder names no stage", "name some, or give --stage")
-    check_seeds(project, name, chosen, seeds)
-    if export is not None or take is not None:
-        from pipelines import away
+    given = [flag for flag, value in (("--export", export), ("--take", take), ("--dry-run", dry_run)) if value]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(given)} at once", "one after the other")
+    if take is not None:
+        from pipelines.away import take as taken_from
 
-        if export is not None and take is not None:
-            raise SettingsError("--export and --take at once", "first the one, then the other")
-        if export is not None:
-            count = away.export(project, name, chosen, seeds, export)
-            typer.echo(f"{count} to train and judge: python -m wavecore.ladder {export}", err=True)
-        if take is not None:
-            for rung in away.take(project, name, take):
-                typer.echo(f"· taken: {rung.stage} seed {rung.seed}", err=True)
+        for rung in taken_from(project, name, take, chosen if stage else ()):
+            typer.echo(f"· taken: {rung.stage} seed {rung.seed}", err=True)
+        return
+    check_seeds(project, name, chosen, seeds)
+    if export is not None:
+        from pipelines.away import export as export_to
+
+        count = export_to(project, name, chosen, seeds, export)
+        typer.echo(f"{count} to train and judge: python -m wavecore.ladder {export}", err=True)
         return
     if dry_run:
         every = rungs(project, name, chosen, seeds)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from assets.evaluation import JUDGE_KEYS
 from assets.project import Project
 from assets.told import SHARED, shares
+from assets.training import JUDGE_KEYS
 from data_contracts.catalog import Benchmark, check_name, feature_key
 from wavecore.errors import SettingsError
 from wavecore.stages import get as get_stage

@@ -16,9 +16,8 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CODE = ("assets", "data_contracts", "pipelines", "wavecore")
 FILES = ("params.yaml", "workspace.yaml", "constraints.txt", "pyproject.toml", ".gitignore", ".dvcignore")
 
-# The same examples on every run, however slow, so that a change is judged by what it changes; with
-# `--hypothesis-profile=default` pytest looks for
-# new ones.
+# The same examples on every run, however slow, so that a change is judged by what it changes;
+# `pytest --hypothesis-profile=default` looks for new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 

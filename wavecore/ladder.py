@@ -1,23 +1,28 @@
 """Climb the ladder where nothing but this package is: train and judge exported stages, such as on a machine with a GPU.
 
     wavecore ladder -b B --export FOLDER                    # where the project is
-    python -m wavecore.ladder FOLDER [--minutes M]          # there: this package, torch and transformers are enough
+    python -m wavecore.ladder FOLDER [--minutes M]          # there: this package and the libraries that it needs
     wavecore ladder -b B --take FOLDER                      # at home again: results that are what was asked for
 
 `FOLDER/ladder.json` says what is wanted (each model's whole config, the splits, how it is judged), `FOLDER/series.npz`
 holds the series. Each stage and seed becomes `FOLDER/results/STAGE/seed=K/`: errors, losses, what they follow from, and
-where it ran and how long. Stopped, it goes on where it was when it is run again.
+where it ran and how long. Stopped, it goes on where it was when it is run again: within a training, or with a model
+that is trained and not judged.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import os
+import platform
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +31,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from wavecore import stages
 from wavecore.config import JudgeSettings, TrainSettings, build
 from wavecore.errors import StorageError, WavecoreError
-from wavecore.judge.files import MANIFEST, identity, texts
+from wavecore.judge.files import MANIFEST, RESULTS, identity, intact, results_hash, texts
 from wavecore.judge.scoring import Scene, score
 from wavecore.learn.calibrate import calibrate
-from wavecore.learn.checkpoint import read_manifest, save_model
+from wavecore.learn.checkpoint import load_model, read_manifest, save_model, write_file
 from wavecore.learn.device import place_of, threads
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import code_hash, hash_of, manifest, versions
@@ -53,7 +59,7 @@ class Wanted:
 
     Attributes:
         config: all that the model is built and trained from, see `from_config`.
-        train: see TrainSettings; () for a stage without weights.
+        train: see TrainSettings; empty for a stage without weights.
         backbone_hash: of the language model that the asker has; None without one.
     """
 
@@ -113,7 +119,7 @@ def write(
         "channels": list(arrays.channels),
         "borders": {name: list(getattr(scene.borders, name)) for name in ("train", "select", "decide", "test")},
         "season": scene.season,
-        "events": {name: [str(first), str(last)] for name, (first, last) in scene.events.items()},
+        "segments": {name: [str(first), str(last)] for name, (first, last) in scene.segments.items()},
         "judge": {key: getattr(scene.settings, key) for key in JudgeSettings.__dataclass_fields__},
         "threads": count,
         "data_hash": data_hash,
@@ -122,48 +128,68 @@ def write(
             {key: getattr(one, key) for key in ("stage", "seed", "config", "train", "backbone_hash")} for one in wanted
         ],
     }
-    try:
+    with _disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".{SERIES}.part.npz"
+        held = io.BytesIO()
         times = arrays.timestamps.astype("datetime64[us]").astype(np.int64)
-        np.savez_compressed(part, timestamps=times, values=arrays.values, observed=arrays.observed)
-        os.replace(part, folder / SERIES)
-        # Last: a folder without it is none.
-        _write(folder / ABOUT, json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    except OSError as error:
-        raise StorageError(f"{folder}: {error.strerror or error}", "free space or name another folder") from error
+        np.savez_compressed(held, timestamps=times, values=arrays.values, observed=arrays.observed)
+        about["series_sha256"] = hashlib.sha256(held.getvalue()).hexdigest()
+        write_file(folder / SERIES, held.getvalue())
+        # Last: it names the series that it goes with.
+        write_file(folder / ABOUT, _json(about))
 
 
 def read(folder: Path) -> Away:
     """What was exported.
 
     Raises:
-        StorageError: a missing or broken file, or one of another version.
+        StorageError: a missing or broken file, or one of another version; an entry that is no stage of this code.
     """
     fix = "export it again: wavecore ladder -b B --export FOLDER"
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         if about["format"] != FORMAT:
             raise StorageError(f"{folder / ABOUT}: of format {about['format']}, this code reads {FORMAT}", fix)
-        with np.load(folder / SERIES, allow_pickle=False) as held:
+        content = (folder / SERIES).read_bytes()
+        if hashlib.sha256(content).hexdigest() != about["series_sha256"]:
+            raise StorageError(f"{folder / SERIES}: not the series that {ABOUT} names", fix)
+        with np.load(io.BytesIO(content), allow_pickle=False) as held:
             times, values, observed = (held[key] for key in ("timestamps", "values", "observed"))
         arrays = SeriesArrays(times.astype("datetime64[us]"), tuple(about["channels"]), values, observed)
         borders = Borders(**{name: (int(a), int(b)) for name, (a, b) in about["borders"].items()})
-        wanted = tuple(Wanted(**one) for one in about["wanted"])
-        events = {
+        segments = {
             name: (np.datetime64(first, "us"), np.datetime64(last, "us"))
-            for name, (first, last) in about["events"].items()
+            for name, (first, last) in about["segments"].items()
         }
         window, horizon, season = (int(about[key]) for key in ("window", "horizon", "season"))
         benchmark, data_hash, settings = (str(about[key]) for key in ("benchmark", "data_hash", "settings"))
         judge = build(JudgeSettings, about["judge"], str(folder / ABOUT))
         count = int(about["threads"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{folder}: no exported ladder, or a broken one ({error})", fix) from error
+        wanted = tuple(
+            _wanted(one, benchmark, f"{folder / ABOUT}: wanted[{i}]") for i, one in enumerate(about["wanted"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{folder}: no exported ladder, or a broken one ({error!r})", fix) from error
     scaler = Scaler.fit(arrays, borders.train)
-    scene = Scene(arrays, borders, scaler, season, judge, events)
+    scene = Scene(arrays, borders, scaler, season, judge, segments)
     windows = WindowData.from_arrays(arrays, scaler, window, horizon)
     return Away(folder, benchmark, scene, windows, wanted, count, data_hash, settings)
+
+
+def _wanted(entry: Mapping[str, Any], benchmark: str, where: str) -> Wanted:
+    """One entry, whose stage and seed become a path: both must be what its config says, and be known here.
+
+    Raises:
+        StorageError: they are not.
+    """
+    one = Wanted(**entry)
+    said = {key: one.config.get(key) for key in ("benchmark", "stage", "seed")}
+    fix = "export it again, with the code that is here"
+    if type(one.seed) is not int or one.seed < 0 or stages.find(one.stage) is None:
+        raise StorageError(f"{where}: {one.stage!r}, seed {one.seed!r}, is no stage and seed of this code", fix)
+    if said != {"benchmark": benchmark, "stage": one.stage, "seed": one.seed}:
+        raise StorageError(f"{where}: is of {benchmark} {one.stage} seed {one.seed}, its config of {said}", fix)
+    return one
 
 
 def results(folder: Path, stage: str, seed: int) -> Path:
@@ -171,20 +197,27 @@ def results(folder: Path, stage: str, seed: int) -> Path:
     return folder / "results" / stage / f"seed={seed}"
 
 
-def done(away: Away, one: Wanted) -> bool:
-    """Whether its results are there, of these settings, this data and this code."""
-    path = results(away.folder, one.stage, one.seed) / MANIFEST
-    if not path.is_file():
-        return False
-    found = json.loads(path.read_text(encoding="utf-8"))
-    expected = {
+def _follows(away: Away, one: Wanted) -> dict[str, Any]:
+    """What a model's manifest must say to be the one that is wanted."""
+    return {
         "config_hash": hash_of(one.config),
         "data_hash": away.data_hash,
-        "settings": away.settings,
-        "trained_by": code_hash(TRAIN_ROOMS),
-        "code_hash": code_hash(JUDGE_ROOMS),
+        "backbone_hash": one.backbone_hash,
+        "code_hash": code_hash(TRAIN_ROOMS),
     }
-    return all(found.get(key) == value for key, value in expected.items())
+
+
+def done(away: Away, one: Wanted) -> bool:
+    """Whether its results are there and whole, of these settings, this data, language model and code."""
+    folder = results(away.folder, one.stage, one.seed)
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    follows = _follows(away, one)
+    expected = {**follows, "settings": away.settings, "trained_by": follows["code_hash"]}
+    expected["code_hash"] = code_hash(JUDGE_ROOMS)
+    return all(found.get(key) == value for key, value in expected.items()) and intact(folder, found)
 
 
 def climb(away: Away, seconds: float | None = None) -> Iterator[Wanted]:
@@ -194,7 +227,7 @@ def climb(away: Away, seconds: float | None = None) -> Iterator[Wanted]:
         seconds: begin none after so many.
 
     Raises:
-        WavecoreError: what a training or a language model that is not the asker's says.
+        WavecoreError: what a training, the disk, or a language model that is not the asker's says.
     """
     began = time.monotonic()
     for one in away.wanted:
@@ -202,84 +235,103 @@ def climb(away: Away, seconds: float | None = None) -> Iterator[Wanted]:
             continue
         if seconds is not None and time.monotonic() - began > seconds:
             return
-        _run(away, one)
+        with _disk(away.folder):
+            _run(away, one)
         yield one
 
 
 def _run(away: Away, one: Wanted) -> None:
+    models = away.folder / "models" / one.stage / f"seed={one.seed}"
+    spent = models.with_name(f"{models.name}.seconds.json")
+    model = _trained(away, one, models, spent)
+    saved = read_manifest(models)
+    with threads(away.count):
+        scored = score(model.eval(), away.windows, away.scene, saved["dtype"])
+    files = texts(away.benchmark, one.stage, one.seed, scored.rows, scored.losses)
+    ran = {"eval_seconds": round(scored.seconds, 2), "device": saved["device"], "machine": _machine(saved)}
+    if spent.is_file():
+        ran |= json.loads(spent.read_text(encoding="utf-8"))
+    follows = identity(saved, away.data_hash, away.settings, code_hash(JUDGE_ROOMS))
+    target = results(away.folder, one.stage, one.seed)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        write_file(target / name, text.encode())
+    write_file(target / RAN, _json(ran))
+    # Last: without one that fits the others count for nothing.
+    write_file(target / MANIFEST, _json({**follows, RESULTS: results_hash(files)}))
+
+
+def _trained(away: Away, one: Wanted, target: Path, spent: Path) -> nn.Module:
+    """The trained model, saved in `target`, and its seconds in `spent`; one that is saved already is read.
+
+    Raises:
+        StorageError: the language model here is not the asker's.
+    """
+    settings = build(TrainSettings, one.train, f"{one.stage}: train") if one.train else TrainSettings()
+    place, follows = place_of(settings), _follows(away, one)
+    device, dtype = (place.device, place.precision) if one.train else ("cpu", "float32")
+    same = {**follows, "device": device, "dtype": dtype, "versions": versions()}
+    with suppress(StorageError):
+        return load_model(target, from_config, same).model.to(device)
     model = from_config(one.config)
-    found = getattr(model, "identity", None)
-    if found != one.backbone_hash:
+    if getattr(model, "identity", None) != one.backbone_hash:
         raise StorageError(
             f"{one.stage}: the language model here is not the one that the results are wanted for",
             "install the same one here, or set the backbone in params.yaml there and export again",
         )
-    models = away.folder / "models" / one.stage / f"seed={one.seed}"
-    trained, spent = _trained(away, one, model, models)
-    saved = read_manifest(models)
-    with threads(away.count):
-        scored = score(trained.eval(), away.windows, away.scene, saved["dtype"])
-    target = results(away.folder, one.stage, one.seed)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for name, text in texts(away.benchmark, one.stage, one.seed, scored.rows, scored.losses).items():
-        _write(part / name, text)
-    ran = {**spent, "eval_seconds": round(scored.seconds, 2), "device": saved["device"], "machine": _machine(saved)}
-    _write(part / RAN, json.dumps(ran, indent=1, sort_keys=True) + "\n")
-    follows = identity(saved, away.data_hash, away.settings, code_hash(JUDGE_ROOMS))
-    _write(part / MANIFEST, json.dumps(follows, indent=1, sort_keys=True) + "\n")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(part, target)
-
-
-def _trained(away: Away, one: Wanted, model: nn.Module, target: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The trained model, saved, and its seconds; a stage without weights is saved as it is."""
-    settings = build(TrainSettings, one.train, f"{one.stage}: train") if one.train else TrainSettings()
-    place = place_of(settings)
     curve: list[dict[str, Any]] = []
     calibration: list[dict[str, Any]] = []
     steps = best = 0
-    spent: dict[str, Any] = {}
+    resume = target.with_name(f"{target.name}.resume")
     if one.train:
-        follows = {"config": hash_of(one.config), "data": away.data_hash, "code": code_hash(TRAIN_ROOMS)}
-        follows |= {"device": place.device, "dtype": place.precision, "versions": hash_of(versions())}
-        resume = target.with_name(f".{target.name}.resume")
         began = time.monotonic()
         where = f"{away.benchmark} {one.stage} seed {one.seed}"
-        run = train(model, away.windows, away.scene.borders, settings, one.seed, resume, hash_of(follows), True, where)
+        run = train(model, away.windows, away.scene.borders, settings, one.seed, resume, hash_of(same), True, where)
         model, curve, steps, best = run.model, run.curve, run.steps, run.best_step
         # A run that went on after a stop does not know what it took before.
-        spent = {"train_seconds": round(time.monotonic() - began, 2)} if run.resumed_from is None else {}
+        seconds = {"train_seconds": round(time.monotonic() - began, 2)} if run.resumed_from is None else {}
         if isinstance(model, TimeLLM) and model.budget is not None:
             calibration = calibrate(model, away.windows, away.scene.borders, settings)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_file(spent, _json(seconds))
     full = manifest(
         model, config=one.config, data_hash=away.data_hash, rooms=TRAIN_ROOMS, seed=one.seed,
-        threads=settings.threads if one.train else 1, dtype=place.precision if one.train else "float32",
-        device=place.device if one.train else "cpu", steps=steps, best_step=best, calibration=calibration,
+        threads=settings.threads if one.train else 1, dtype=dtype, device=device, steps=steps, best_step=best,
+        calibration=calibration,
     )  # fmt: skip
     save_model(target, model, one.config, curve, full)
-    shutil.rmtree(target.with_name(f".{target.name}.resume"), ignore_errors=True)
-    return model, spent
+    shutil.rmtree(resume, ignore_errors=True)
+    return model
 
 
 def _machine(saved: Mapping[str, Any]) -> str:
     """What it ran on, in words."""
     if saved["device"] == "cuda":
         return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores"
+    return f"{platform.machine()}, {os.cpu_count()} cores"
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(part, path)
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says into an error for people."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or folder}: {error.strerror or error}",
+            "free space or correct the permissions, and run again",
+        ) from error
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; what is done is told on standard error, one JSON object per stage on standard output."""
-    parser = argparse.ArgumentParser("python -m wavecore.ladder", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "python -m wavecore.ladder", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="an exported ladder")
     parser.add_argument("--minutes", type=float, help="begin no training after so many")
     given = parser.parse_args(arguments)
@@ -288,8 +340,11 @@ def main(arguments: list[str] | None = None) -> int:
         left = sum(not done(away, one) for one in away.wanted)
         print(f"{len(away.wanted) - left} of {len(away.wanted)} done", file=sys.stderr)
         for one in climb(away, None if given.minutes is None else 60 * given.minutes):
+            left -= 1
             ran = json.loads((results(away.folder, one.stage, one.seed) / RAN).read_text(encoding="utf-8"))
             print(json.dumps({"stage": one.stage, "seed": one.seed, **ran}), flush=True)
+        if left:
+            print(f"{left} left; run it again to go on", file=sys.stderr)
     except WavecoreError as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -66,15 +67,22 @@ def test_gain_is_of_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch, tmp_pat
     from assets import training
 
     monkeypatch.setattr(training.Ground, "load", lambda project, name: Ground())
-    project: Any = type("Project", (), {"splits": staticmethod(lambda name: tmp_path)})
-    found = [run("base", 0, 1.0, 2.0), run("base", 1, 3.0, 2.0), run("prompt", 0, 1.0, 3.0), run("tokens", 0, 1.0, 1.0)]
-    assert gains(project, found, ["prompt"]) == [], "the splits are not on this machine"
-    (tmp_path / "splits.json").touch()
+    catalog = SimpleNamespace(benchmark=lambda name: SimpleNamespace(dataset="d"))
+    project: Any = SimpleNamespace(
+        splits=lambda name: tmp_path / "splits", series=lambda name: tmp_path / "series", catalog=lambda: catalog
+    )
+    found = [run("base", 0, 1.0, 2.0), run("base", 1, 3.0, 2.0), run("base", 2, 9.0, 9.0), run("tokens", 0, 1.0, 1.0)]
+    # Seed 2 of `base` has no counterpart.
+    found += [run("prompt", 0, 0.5, 3.0), run("prompt", 1, 1.5, 3.0)]
+    for name in ("splits/splits.json", "series/series.parquet"):
+        assert gains(project, found, ["prompt"]) == [], "series and splits are not on this machine"
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
     wild, calm = gains(project, found, ["prompt"])
     assert (wild.channel, wild.gain, wild.periods) == ("wild", pytest.approx(50), 0)
     assert (calm.channel, calm.gain, calm.periods) == ("calm", pytest.approx(-50), 1)
     assert wild.volatility > 1.3 > 0.3 > calm.volatility
-    assert gains(project, found[2:], ["prompt"]) == [], "nothing to gain over"
+    assert gains(project, found[3:], ["prompt"]) == [], "nothing to gain over"
 
 
 def test_the_page_shows_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from conftest import run
 from inside import Said, artifacts, copied, edit, fine, refused, up_to_date
 
 import wavecore
+from wavecore import ladder
+from wavecore.errors import StorageError
 
 ASK = ("ladder", "--benchmark", "tiny", "--stage", "dlinear,seasonal_naive", "--seeds", "2")
 
@@ -82,13 +85,22 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
     assert row["train_seconds"] > 0
     assert run(bare, *code).stdout == "", "what is done is not done again"
 
-    # A hand in the results, and code that is not the project's, are seen.
-    manifest = folder / "results" / "dlinear" / "seed=1" / "manifest.json"
-    whole = manifest.read_text()
-    for key, said_of in (("settings", "of other settings"), ("trained_by", "of other code")):
-        manifest.write_text(json.dumps(json.loads(whole) | {key: "0" * 64}))
+    # What was changed by hand, or is of other settings or code, is seen, and nothing is taken.
+    own = folder / "results" / "dlinear" / "seed=1"
+    for name, change, said_of in (
+        ("manifest.json", {"settings": "0" * 64}, "of other settings"),
+        ("manifest.json", {"trained_by": "0" * 64}, "of other code"),
+        ("metrics.json", {"split": "train"}, "changed since it was judged"),
+        ("losses.json", {"mse": []}, "changed since it was judged"),
+        ("ran.json", None, "not there"),
+    ):
+        whole = (own / name).read_text()
+        if change is None:
+            (own / name).unlink()
+        else:
+            (own / name).write_text(json.dumps(json.loads(whole) | change))
         assert said_of in refused(mine, *ASK, "--take", str(folder))
-    manifest.write_text(whole)
+        (own / name).write_text(whole)
     assert not (mine / "results" / "tiny" / "dlinear" / "seed=1").exists()
 
     assert "taken: dlinear seed 1" in fine(mine, *ASK, "--take", str(folder)).err
@@ -106,15 +118,67 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
 
 def test_a_folder_that_is_no_exported_ladder_is_an_error(mine: Path, tmp_path: Path) -> None:
     assert "no exported ladder" in refused(mine, *ASK, "--take", str(tmp_path))
-    assert "first the one" in refused(mine, *ASK, "--take", str(tmp_path), "--export", str(tmp_path))
+    assert "at once" in refused(mine, *ASK, "--take", str(tmp_path), "--export", str(tmp_path))
+    assert "at once" in refused(mine, *ASK, "--take", str(tmp_path), "--dry-run")
     folder = tmp_path / "out"
     fine(mine, *ASK, "--export", str(folder))
     about = json.loads((folder / "ladder.json").read_text())
+    (entry,) = about["wanted"]
+    outside = {"stage": "../../outside", "config": entry["config"] | {"stage": "../../outside"}}
+    for change, said_of in (
+        ({"format": 9}, "of format 9"),
+        ({"series_sha256": "0" * 64}, "not the series"),
+        ({"borders": [1]}, "broken"),
+        ({"wanted": [entry | outside]}, "no stage and seed of this code"),
+        ({"wanted": [entry | {"seed": "1"}]}, "no stage and seed of this code"),
+        ({"wanted": [entry | {"stage": "seasonal_naive"}]}, "its config of"),
+    ):
+        (folder / "ladder.json").write_text(json.dumps(about | change))
+        with pytest.raises(StorageError, match=said_of):
+            ladder.read(folder)
     (folder / "ladder.json").write_text(json.dumps(about | {"format": 9}))
     done = run(tmp_path, sys.executable, "-m", "wavecore.ladder", str(folder), check=False)
     assert done.returncode == 1
-    assert "of format 9" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_where_a_seed_was_trained_elsewhere_all_are_trained_here(old: bool, mine: Path, tmp_path: Path) -> None:
+    """As a clone does that has results and no models, or an older one: models of a stage are versioned together."""
+    edit(mine / "params.yaml", "steps: 120, batch_windows: 32", "steps: 60, batch_windows: 32")
+    ask, folder = ("ladder", "-b", "tiny", "-s", "dlinear"), tmp_path / "out"
+    fine(mine, *ask, "--seeds", "1", "--export", str(folder))
+    assert ladder.main([str(folder)]) == 0
+    fine(mine, *ask, "--take", str(folder))
+    assert fine(mine, *ask, "--seeds", "1").steps == []
+    if not old:
+        shutil.rmtree(mine / "store" / "models" / "tiny" / "dlinear")
+    said = fine(mine, *ask, "--seeds", "2")
+    assert "the models of seeds [0] are not on this machine" in said.err
+    assert "1 trained and judged now" in said.err
+    assert {state for _, _, state in states(fine(mine, *ask, "--seeds", "2", "--dry-run", "--json"))} == {"done"}
+    up_to_date(mine)
+
+
+def test_judging_that_was_stopped_goes_on_with_the_trained_model(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    fine(mine, *ASK, "--export", str(folder))
+    with monkeypatch.context() as patch:
+        patch.setattr(ladder, "score", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ladder.main([str(folder)])
+    monkeypatch.setattr(ladder, "train", lambda *given: pytest.fail("trained again"))
+    assert ladder.main([str(folder)]) == 0
+    assert json.loads((folder / "results/dlinear/seed=1/ran.json").read_text())["train_seconds"] > 0
+    # A language model that is not the asker's.
+    away = ladder.read(folder)
+    other = replace(away.wanted[0], backbone_hash="0" * 64)
+    assert ladder.done(away, away.wanted[0])
+    assert not ladder.done(away, other)
+    with pytest.raises(StorageError, match="language model here is not the one"):
+        list(ladder.climb(replace(away, wanted=(other,))))
 
 
 def test_a_seed_that_params_do_not_ask_for_is_an_error(finished_project: Path, tmp_path: Path) -> None:

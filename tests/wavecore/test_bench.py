@@ -373,8 +373,9 @@ def test_rows_of_stages(tiny: str) -> None:
     assert without < quarter < half < with_streams < with_tokens
     assert all(row.ratio_median is not None and row.ratio_median > 0 for row in found[:10])
     assert "prompt_tokens" not in found[8].more
-    with pytest.raises(SettingsError, match="dlinear"):
-        list(stages.stages(("dlinear",), "tiny"))
+    for name in ("dlinear", "budget.drop"):
+        with pytest.raises(SettingsError, match=name):
+            list(stages.stages((name,), "tiny"))
 
 
 def test_rows_of_latency(tiny: str) -> None:

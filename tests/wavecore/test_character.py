@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wavecore.judge.character import periods, volatility
+from wavecore.character import periods, volatility
 from wavecore.series.arrays import SeriesArrays, from_values
 
 ROWS = 4000

@@ -49,11 +49,16 @@ def stages(
         model: settings that all sides share.
 
     Raises:
-        SettingsError: a stage of another family.
+        SettingsError: a stage of another family, or one with a token budget.
     """
     for name in chosen:
         if ladder.get(name).family != ladder.get(BELOW).family:
-            raise SettingsError(f"stages: {name} is no stage of the Time-LLM family", f"leave it out, or name {BELOW}")
+            raise SettingsError(f"stages: {name} is no stage of the Time-LLM family", "leave it out")
+        if ladder.get(name).switches["budget"]["enabled"]:
+            raise SettingsError(
+                f"stages: {name} reads another number of tokens in every step",
+                "leave it out; `wavecore bench train`, `infer` and `kept` measure budgets",
+            )
     with backbone_of(backbone) as folder:
         for window in windows:
             data = batch(series, window)

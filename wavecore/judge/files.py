@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 METRICS, LOSSES, MANIFEST = "metrics.json", "losses.json", "manifest.json"
+# The key of the hash of the results in manifest.json.
+RESULTS = "results"
 COLUMNS = ("metric", "group", "key", "value", "n")
 
 
@@ -45,6 +49,21 @@ def texts(
         "rows": [[row[column] for column in COLUMNS] for row in rows],
     }
     return {METRICS: rows_json(long), LOSSES: rows_json(losses)}
+
+
+def results_hash(files: Mapping[str, str]) -> str:
+    """SHA-256 over metrics.json and losses.json; stands in manifest.json, so that a changed result is seen."""
+    whole = "".join(f"{name} {len(files[name])} {files[name]}" for name in (METRICS, LOSSES))
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def intact(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether the results in `folder` are those that its manifest was written with."""
+    try:
+        found = {name: (folder / name).read_text(encoding="utf-8") for name in (METRICS, LOSSES)}
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(manifest.get(RESULTS) == results_hash(found))
 
 
 def rows_json(value: Mapping[str, Any]) -> str:

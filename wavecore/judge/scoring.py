@@ -30,7 +30,7 @@ class Scene:
         arrays, borders, scaler: the series, its splits, the scaling learned from the train rows.
         season: in steps.
         settings: see JudgeSettings.
-        events: name → first and last moment of the stretches that are judged apart.
+        segments: name → first and last moment of those that are judged apart.
     """
 
     arrays: SeriesArrays
@@ -38,7 +38,7 @@ class Scene:
     scaler: Scaler
     season: int
     settings: JudgeSettings
-    events: Mapping[str, tuple[np.datetime64, np.datetime64]]
+    segments: Mapping[str, tuple[np.datetime64, np.datetime64]]
 
 
 class Seen(NamedTuple):
@@ -89,7 +89,7 @@ def score(
     seasonal = seasonal_scale(arrays.values, arrays.observed, scene.borders.train, scene.season)
     judge = Judge(arrays.channels, horizon, scene.scaler, seasonal, bands)
     events = event_rows(windows.values.double().numpy(), scene.borders.test, bands)
-    beyond = (Spectrum(horizon, bands, events), Segments(arrays.timestamps, scene.events, horizon))
+    beyond = (Spectrum(horizon, bands, events), Segments(arrays.timestamps, scene.segments, horizon))
     sample = set(test[np.linspace(0, len(test) - 1, settings.sample_windows).astype(int)].tolist())
     samples: list[Seen] = []
     naive, points = 0.0, 0

@@ -1,6 +1,6 @@
-"""Error in stretches that are known to be special: holidays, storms, outages, as the dataset declares them.
+"""Error in segments that are known to be special: holidays, storms, outages, as the dataset declares them.
 
-Letters: B windows, H horizon steps, N channels, S stretches, n rows of the series.
+Letters: B windows, H horizon steps, N channels, S segments, n rows of the series.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
     Attributes:
         origins: [B].
-        squared, points: [B, S+1] squared errors and their number in each stretch and, last, in none.
+        squared, points: [B, S+1] squared errors and their number in each segment and, last, in none.
     """
 
     origins: Array
@@ -33,15 +33,15 @@ class Segments:
 
     Args:
         timestamps: [n] of the series' rows.
-        events: name → first and last moment, both included. Where two overlap a row counts in both.
+        segments: name → first and last moment, both included. Where two overlap a row counts in both.
         horizon: H.
     """
 
     def __init__(
-        self, timestamps: Array, events: Mapping[str, tuple[np.datetime64, np.datetime64]], horizon: int
+        self, timestamps: Array, segments: Mapping[str, tuple[np.datetime64, np.datetime64]], horizon: int
     ) -> None:
-        self.names = tuple(events)
-        inside = [(timestamps >= first) & (timestamps <= last) for first, last in events.values()]
+        self.names = tuple(segments)
+        inside = [(timestamps >= first) & (timestamps <= last) for first, last in segments.values()]
         special = np.any(inside, axis=0) if inside else np.zeros(len(timestamps), dtype=bool)
         self.member = np.stack([*inside, ~special], axis=1)
         self.horizon = horizon
@@ -62,7 +62,7 @@ class Segments:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """metric (`mse`), group (`segment`, key: its name; `no_segment`, key all), value, n. A stretch that no scored
+        """metric (`mse`), group (`segment`, key: its name; `no_segment`, key all), value, n. A segment that no scored
         point lies in is left out; with all of them nothing is told apart."""
         order = np.argsort(np.concatenate([part.origins for part in self.parts]), kind="stable")
         squared = np.concatenate([part.squared for part in self.parts])[order].sum(axis=0)

@@ -80,7 +80,7 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write `path` whole or not at all: temporary name, fsync, rename."""
     temporary = path.with_name(path.name + ".part")
     with _refusals(path):
@@ -145,10 +145,10 @@ def save_model(
         _recover(folder)
         new.mkdir()
     try:
-        _write(new / WEIGHTS, weights)
-        _write(new / CONFIG, _json_bytes(config))
-        _write(new / CURVE, _json_bytes(list(curve)))
-        _write(new / MANIFEST, _json_bytes(full))
+        write_file(new / WEIGHTS, weights)
+        write_file(new / CONFIG, _json_bytes(config))
+        write_file(new / CURVE, _json_bytes(list(curve)))
+        write_file(new / MANIFEST, _json_bytes(full))
         with _refusals(folder):
             if folder.exists():
                 os.replace(folder, old)
@@ -325,8 +325,8 @@ def write_resume(
         "state": state,
     }
     record["record_hash"] = hash_of(record)
-    _write(folder / name, content)
-    _write(folder / STATE, _json_bytes(record))
+    write_file(folder / name, content)
+    write_file(folder / STATE, _json_bytes(record))
     for stale in folder.glob("step-*"):
         if stale.name != name:
             with suppress(OSError):

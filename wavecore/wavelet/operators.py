@@ -42,8 +42,8 @@ class Level(nn.Module):
         # Output k is the sum of tap j times step 2k + shift - j, as pywt counts.
         left, right = (size // 2 - 1, size // 2 - 1) if mode == "periodization" else (size - 2, size - 1)
         before, after = _continued(length, left, right, mode)
-        # Turned round, since torch's convolution does not.
-        taps = np.stack([bank.dec_lo[::-1], bank.dec_hi[::-1]])
+        # Turned round: step by step as they meet the window.
+        taps = np.stack([bank.dec_lo[::-1], bank.dec_hi[::-1]], axis=1)
         for name, array in (("taps", taps), ("before", before), ("after", after)):
             # Constants: they follow the module to a device and are no part of what is saved.
             self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(array)), persistent=False)
@@ -51,10 +51,10 @@ class Level(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[..., n] → slow and fast half, [..., halves] each."""
         before, after, taps = (t.to(x.dtype) for t in (self.before, self.after, self.taps))
-        longer = torch.cat([x @ before, x, x @ after], dim=-1).flatten(end_dim=-2)
-        found = F.conv1d(longer.unsqueeze(1), taps.unsqueeze(1), stride=2)[..., : self.halves]
-        slow, fast = found.unbind(dim=1)
-        return slow.view(*x.shape[:-1], -1), fast.view(*x.shape[:-1], -1)
+        longer = torch.cat([x @ before, x, x @ after], dim=-1)
+        # A product and no convolution, which a GPU would round to ten bits (TF32).
+        slow, fast = (longer.unfold(-1, len(taps), 2) @ taps)[..., : self.halves, :].unbind(dim=-1)
+        return slow, fast
 
 
 def _continued(length: int, left: int, right: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
@@ -165,8 +165,9 @@ class Components(nn.Module):
         for _ in range(settings.levels - 1):
             self.lengths.append(pywt.dwt_coeff_len(self.lengths[-1], filters(settings.wavelet).dec_len, "symmetric"))
         bank = filters(settings.wavelet)
-        taps = np.stack([bank.rec_lo, bank.rec_hi])
-        self.register_buffer("taps", torch.from_numpy(taps), persistent=False)
+        # [slow or fast, taps / 2, even or odd step], turned round as they meet the coefficients.
+        taps = np.stack([np.reshape(rec, (-1, 2))[::-1] for rec in (bank.rec_lo, bank.rec_hi)])
+        self.register_buffer("taps", torch.from_numpy(taps.copy()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., T] → [..., J+1, T], slow to fast."""
@@ -183,6 +184,7 @@ class Components(nn.Module):
     def _up(self, half: Tensor, which: int, length: int) -> Tensor:
         """Coefficients [..., n] of the slow (0) or the fast half (1), back as a row of `length` steps."""
         taps = self.taps[which].to(half.dtype)
-        whole = F.conv_transpose1d(half.reshape(-1, 1, half.shape[-1]), taps.view(1, 1, -1), stride=2)
-        whole = whole[:, 0, len(taps) - 2 :][:, :length]
-        return whole.view(*half.shape[:-1], length)
+        reach = len(taps) - 1
+        # An even and an odd step for each place, in turn; the first ones only reach into what stood before the window.
+        whole = (F.pad(half, (reach, reach)).unfold(-1, len(taps), 1) @ taps).flatten(start_dim=-2)
+        return whole[..., 2 * reach :][..., :length]

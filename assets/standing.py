@@ -1,0 +1,44 @@
+"""Whether results are those that a run now would end with, from what they say of themselves: no model need be there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from assets.accepted import equal_code
+from assets.project import Project
+from assets.storage import read_json
+from wavecore import stages
+from wavecore.judge.files import MANIFEST, intact
+from wavecore.rooms import JUDGE_ROOMS
+
+if TYPE_CHECKING:
+    from assets.training import Ground
+
+# `changed`: metrics or losses are not those that the manifest was written with.
+State = Literal["done", "of other settings", "of other code", "changed", "missing"]
+
+
+def state_of(project: Project, ground: Ground, stage: stages.Stage, seed: int, folder: Path) -> State:
+    """Whether the results in `folder` are those that a run now would end with."""
+    from assets.training import expected_of, judge_hash
+    from wavecore.learn.manifest import code_hash
+
+    if not (folder / MANIFEST).is_file():
+        return "missing"
+    found, expected = read_json(folder / MANIFEST), expected_of(project, ground, stage, seed)
+    if not isinstance(found, dict):
+        return "changed"
+    same = {
+        "config_hash": expected["config_hash"],
+        "backbone_hash": expected["backbone_hash"],
+        "data_hash": ground.data_hash,
+        "settings": judge_hash(ground),
+    }
+    if any(found.get(key) != value for key, value in same.items()):
+        return "of other settings"
+    trained = equal_code(project, str(found.get("trained_by")), expected["code_hash"])
+    judged = equal_code(project, str(found.get("code_hash")), code_hash(JUDGE_ROOMS, project.root))
+    if not (trained and judged):
+        return "of other code"
+    return "done" if intact(folder, found) else "changed"
