@@ -97,6 +97,24 @@ def test_the_benchmark_tables_are_those_of_the_file() -> None:
             assert line in text, line
 
 
+def test_every_row_of_the_findings_is_what_the_results_say() -> None:
+    """All but the seconds, which are of the machine that trained."""
+    from assets.project import Project
+    from pipelines.compare import markdown, rows_of
+
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    said = re.findall(r"^(\| `\w+` \| `[\w.]+` \| `[\w.]+` \| \d:\d .*)$", page, re.MULTILINE)
+    assert len(said) >= 20
+    benchmarks = dict.fromkeys(re.match(r"\| `(\w+)`", line).group(1) for line in said)  # type: ignore[union-attr]
+    found = {
+        line.rsplit("|", 2)[0]
+        for benchmark in benchmarks
+        for line in markdown(rows_of(Project(ROOT), benchmark, ())).splitlines()
+    }
+    for line in said:
+        assert line.rsplit("|", 2)[0] in found, line
+
+
 def test_what_the_python_examples_of_the_docs_import_is_there() -> None:
     import importlib
 
