@@ -65,6 +65,8 @@ def fast_attention(seen: Mapping[str, Any]) -> Drawing:
 def gains(rows: Sequence[Gain]) -> Drawing:
     """Gain over `base` per channel against its volatility and its number of periods: a column per stage, a dot per
     channel, a colour per benchmark, and the rank correlation above."""
+    from matplotlib.ticker import MaxNLocator
+
     stages = list(dict.fromkeys(row.stage for row in rows))
     benchmarks = list(dict.fromkeys(row.benchmark for row in rows))
     found = {(t.stage, t.property): t for t in tendencies(list(rows))}
@@ -83,6 +85,8 @@ def gains(rows: Sequence[Gain]) -> Drawing:
                     axis.plot(places, heights, "o", color=colour, markersize=4, label=literal(benchmark))
                 axis.axhline(0, color=MUTED, linewidth=0.8)
                 axis.set_xlabel(label)
+                if name == "periods":
+                    axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
                 known = found[stage, name]
                 told = (
                     ""
