@@ -6,7 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from assets.project import Project, seed_folder
-from pipelines.ladder import Rung, rungs, state_of
+from assets.standing import state_of
+from pipelines.ladder import Rung, rungs
 from pipelines.plan import ground_of
 from wavecore import stages
 from wavecore.errors import DataError, StorageError

@@ -214,6 +214,8 @@ def done(away: Away, one: Wanted) -> bool:
         found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    if not isinstance(found, dict):
+        return False
     follows = _follows(away, one)
     expected = {**follows, "settings": away.settings, "trained_by": follows["code_hash"]}
     expected["code_hash"] = code_hash(JUDGE_ROOMS)
