@@ -26,6 +26,9 @@ Threads = Annotated[int, typer.Option(help="CPU threads.", min=1)]
 Tokens = Annotated[int, typer.Option(help="Of the budget: patches that are read.", min=1)]
 Facts = Annotated[int, typer.Option(help="Of the budget: layers that see the prompt's facts about the window.", min=1)]
 Depth = Annotated[int, typer.Option(help="Of the budget: layers that see all of description and task.", min=1)]
+Also = Annotated[
+    str | None, typer.Option("--stage", "-s", help="Also these stages of the Time-LLM family, with commas.")
+]
 Peer = Annotated[bool, typer.Option("--peer", help="Also against neuralforecast (the extra `bench`).")]
 
 
@@ -54,6 +57,22 @@ def fractions(text: str, what: str) -> tuple[float, ...]:
     if not all(0 < share <= 1 for share in found):
         raise SettingsError(f"{what} {text!r}: expected numbers above 0, at most 1", f"write {what} 0.25,0.5")
     return found
+
+
+def further(text: str | None) -> tuple[str, ...]:
+    """Stages of the Time-LLM family, from `only_sparse,tokens`.
+
+    Raises:
+        SettingsError: one does not exist or is of another family.
+    """
+    from wavecore import stages as ladder
+    from wavecore.bench.stages import BELOW
+
+    names = tuple(part.strip() for part in text.split(",")) if text else ()
+    for name in names:
+        if ladder.get(name).family != ladder.get(BELOW).family:
+            raise SettingsError(f"--stage {name}: no stage of the Time-LLM family", "leave it out")
+    return names
 
 
 def known_backbone(name: str) -> str:
@@ -237,19 +256,23 @@ def memory(
     gib: Annotated[
         float, typer.Option(help="Also the longest window and the largest batch within so many GiB; 0: not.")
     ] = 0.0,
+    stage: Also = None,
     as_json: Json = False,
 ) -> None:
-    """Peak memory of training and forecasting, a process each, and what a step keeps for its backward pass."""
+    """Peak memory of training and forecasting, a process each, and what a step keeps for its backward pass.
+
+    Further stages are measured with --gib alone; `wavecore bench stages` has their peaks.
+    """
     from wavecore.bench.limits import limits
     from wavecore.bench.memory import backward
     from wavecore.bench.memory import memory as peaks
 
-    name = known_backbone(backbone)
+    name, also = known_backbone(backbone), further(stage)
     for count in numbers(series, "--series"):
         show(peaks(name, count, threads=threads, size=Size(tokens, facts, depth)), as_json)
         show(backward(name, count, threads=threads), as_json)
     if gib > 0:
-        show(limits(name, gib, threads=threads, size=Size(tokens, facts, depth)), as_json)
+        show(limits(name, gib, threads=threads, size=Size(tokens, facts, depth), also=also), as_json)
 
 
 @app.command()
@@ -278,6 +301,8 @@ def latency(
     backbone: Backbone = "minilm",
     repeats: Annotated[int, typer.Option(help="Windows that are timed.", min=1)] = 100,
     threads: Annotated[str, typer.Option(help="Numbers of CPU threads, with commas.")] = "2,1",
+    window: Annotated[int, typer.Option(help="T.", min=64)] = 512,
+    stage: Also = None,
     tokens: Tokens = SIZE.tokens,
     facts: Facts = SIZE.facts,
     depth: Depth = SIZE.depth,
@@ -287,7 +312,7 @@ def latency(
     from wavecore.bench.latency import latency as measured
 
     size, counts = Size(tokens, facts, depth), numbers(threads, "--threads")
-    show(measured(known_backbone(backbone), repeats, counts, size), as_json)
+    show(measured(known_backbone(backbone), repeats, counts, size, window, also=further(stage)), as_json)
 
 
 @app.command("stages")
@@ -312,6 +337,34 @@ def costs(
     kept = fractions(shares, "--shares") if shares else ()
     lengths = numbers(windows, "--windows")
     show(measured(chosen, known_backbone(backbone), lengths, kept, series, repeats, threads), as_json)
+
+
+@app.command()
+def surface(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="Whose series; it must be there.")],
+    windows: Annotated[str, typer.Option(help="Lengths T, with commas.")] = "1024,2048,3072",
+    shares: Annotated[str, typer.Option(help="Of the tokens that are kept, with commas.")] = "0.125,0.25,0.5",
+    stage: Annotated[str, typer.Option("--stage", "-s", help="One that keeps a share of the tokens.")] = "only_sparse",
+    steps: Annotated[int | None, typer.Option(help="Of training; default: as params.yaml has it.", min=2)] = None,
+    test_windows: Annotated[int, typer.Option(help="Forecast, spread evenly over the test split.", min=1)] = 240,
+    seed: Annotated[int, typer.Option(help="Of all trainings.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Error, time and memory over kept tokens and T: each is trained here and now, beside `base` at the same T."""
+    from assets.project import Project
+    from pipelines.plan import ground_of
+    from wavecore.bench.surface import surface as measured
+
+    lengths, kept = numbers(windows, "--windows"), fractions(shares, "--shares")
+    ground = ground_of(Project.find(), benchmark)
+    show(
+        measured(
+            *(ground.arrays, ground.scaler, ground.borders, ground.geometry, ground.settings, benchmark),
+            *(lengths, kept, stage, steps, test_windows, seed),
+            tell=lambda line: typer.echo(f"· {line}", err=True),
+        ),
+        as_json,
+    )
 
 
 @app.command()

@@ -141,6 +141,30 @@ def _times(row: Mapping[str, Any]) -> str:
     return f"{1 / row['ratio_median']:.2f} ({1 / row['ratio_max']:.2f} to {1 / row['ratio_min']:.2f})"
 
 
+def surface(rows: Rows) -> list[str]:
+    """`surface` as Markdown: error, time and memory over kept tokens and T."""
+    lines = [
+        "| benchmark | T | stage | tokens read | MSE | of `base` at that T | "
+        "forecasting, times as fast (least to most) | training, seconds | "
+        "peak of forecasting, MiB | peak of training, MiB |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] != "surface":
+            continue
+        name = f"`{row['path']}`" + (f", {100 * row['share']:g}% kept" if "share" in row else "")
+        cells = [row["benchmark"], f"{row['window']:,}", name, f"{row['tokens']:g}", f"{row['mse']:.4f}"]
+        cells += [f"{100 * (row['mse'] / row['other_mse'] - 1):+.1f}%"]
+        cells += [f"{row['ratio_median']:.2f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"]
+        cells += [f"{row['train_seconds']:.0f}", *(_mib(row.get(key)) for key in ("infer_mb", "train_mb"))]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _mib(value: float | str | None) -> str:
+    return "–" if value is None else value if isinstance(value, str) else f"{value:,.0f}"
+
+
 def latency(rows: Rows) -> list[str]:
     """`latency` as Markdown: one window of seven series at a time."""
     lines = [
@@ -150,6 +174,7 @@ def latency(rows: Rows) -> list[str]:
     for row in rows:
         if row["bench"] == "latency":
             what = row["path"] + (f", {row['tokens']} patches read" if "tokens" in row else "")
+            what += f", T = {row['window']:,}" if row["window"] != 512 else ""
             times = (1000 * row[key] for key in ("seconds", "p95", "first"))
             lines.append(f"| {what} | {row['threads']} | " + " | ".join(f"{ms:.1f}" for ms in times) + " |")
     return lines
@@ -201,7 +226,7 @@ def machine(rows: Rows) -> list[str]:
     return [f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}" for row in rows if row["bench"] == "machine"]
 
 
-TABLES = (speed, memory, scale, kept, stages, latency, limits, features)
+TABLES = (speed, memory, scale, kept, stages, surface, latency, limits, features)
 
 
 def markdown(rows: Rows) -> str:

@@ -59,16 +59,16 @@ _BASE: dict[str, Any] = {
     "sparse": {"enabled": False},
     "prompt": {"statistics": "time", "lags": "peaks", "digits": 3, "flat": True, "description": "dataset"},
 }
+# How tokens and queries begin in the reference.
+_PUBLISHED_START: dict[str, Any] = {"token_norm": False, "query_std": 0.0}
 # What the reference does in place of the corrections that make a step fast and leave the start plateau.
 _SLOW: dict[str, Any] = {
     "prompt_attention": "full",
     "computation": "plain",
     "prototype_source": "mapping",
     "dropout_on": "weights",
-    "token_norm": False,
-    "query_std": 0.0,
+    **_PUBLISHED_START,
 }
-
 
 # The loss of every stage but those that are about it.
 _PLAIN_LOSS: dict[str, Any] = {"wavelet_loss": {"enabled": False}}
@@ -137,11 +137,15 @@ STAGES: tuple[Stage, ...] = (
     ),
     _time_llm(
         "base.published_start", "base", "`base` with tokens and queries that begin as in the reference.",
-        token_norm=False, query_std=0.0,
+        **_PUBLISHED_START,
     ),
     _time_llm(
         "base.skip", "base", "`base` with a linear map of the window added to its forecast.",
         skip="linear",
+    ),
+    _time_llm(
+        "base.averaged", "base", "`base` averaged with a linear model that is trained beside it.",
+        skip="averaged",
     ),
     _time_llm(
         "base.static_prompt", "base", "`base` with description and task alone in the prompt.",
@@ -250,6 +254,10 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "llm_to_attention", "base", "`base` with one trainable attention layer in place of the language model.",
         llm="attention",
+    ),
+    _time_llm(
+        "best", "base", "What the ladder taught: `base` with the published start, averaged with a linear model.",
+        **_PUBLISHED_START, skip="averaged",
     ),
     _time_llm(
         "only_tokens.packet", "only_tokens", "`only_tokens` with wavelet packets, bands of equal width.",

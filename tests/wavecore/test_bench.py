@@ -8,24 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from language import budgeted, made, tokenizer_of, window_data
+from language import GEOMETRY, budgeted, made, tokenizer_of, window_data
 
-from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stages, stream
+from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stages, stream, surface
 from wavecore.bench.child import ask
 from wavecore.bench.models import Side, batch, geometry, make
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.speed import _each
-from wavecore.config import FeatureSettings, TrainSettings
+from wavecore.config import FeatureSettings, JudgeSettings, PipelineSettings, Settings, StageOverride, TrainSettings
 from wavecore.errors import SettingsError
 from wavecore.learn.calibrate import calibrate, hold, measured_influence
 from wavecore.learn.forecast import predict
+from wavecore.learn.loop import train as fit
 from wavecore.learn.losses import mse
+from wavecore.model.build import build
 from wavecore.model.settings import Size
 from wavecore.prompt.settings import PromptSettings
 from wavecore.prompt.text import Subject
@@ -33,6 +36,8 @@ from wavecore.prompt.tokens import Prompter
 from wavecore.series.arrays import SeriesArrays, from_values
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders, origins
+from wavecore.series.windows import WindowData
+from wavecore.stages import get as stage_named
 
 WINDOW = 64
 # For the tiny language models: their prompts are long, since they know letters rather than words.
@@ -253,11 +258,13 @@ def test_limits_tell_what_is_beyond_them(tiny: str) -> None:
 
     found = list(
         limits.limits(
-            "tiny", 0.5, 7, 1, Size(2, 1, 1), 128, most_window=4096, most_series=350, within=0.0, measure=measure
+            "tiny", 0.5, 7, 1, Size(2, 1, 1), 128, most_window=4096, most_series=350, within=0.0, measure=measure,
+            also=("only_sparse",),
         )
-    )
+    )  # fmt: skip
     assert [(r.path, r.more["work"]) for r in found] == [
         ("exact", "longest window"), ("exact", "most series"), ("budget", "longest window"), ("budget", "most series"),
+        ("only_sparse", "longest window"), ("only_sparse", "most series"),
     ]  # fmt: skip
     windows, series = found[0].more, found[1].more
     # 128 and multiples of 64.
@@ -378,9 +385,55 @@ def test_rows_of_stages(tiny: str) -> None:
             list(stages.stages((name,), "tiny"))
 
 
+def surface_settings(folder: str) -> Settings:
+    """Training of four steps on a window of 64, two windows each."""
+    train = {"steps": 4, "batch_windows": 2, "eval_every": 2, "eval_windows": 4, "threads": 1, "precision": "float32"}
+    return Settings(
+        pipeline=PipelineSettings(benchmarks=("x",), stages=("base",)),
+        judge=JudgeSettings(batch_windows=4),
+        families={"time_llm": StageOverride(train=train, model={**TINY, "backbone": folder})},
+    )
+
+
+def test_rows_of_a_surface(folders: dict[str, Path]) -> None:
+    arrays, settings = restless(600), surface_settings(str(folders["bert"]))
+    borders = Borders(train=(0, 350), select=(350, 430), decide=(430, 470), test=(470, 600))
+    scaler = Scaler.fit(arrays, borders.train)
+    shape = replace(GEOMETRY, channels=arrays.channels)
+    given = (arrays, scaler, borders, shape, settings, "x")
+    told: list[str] = []
+    found = list(surface.surface(*given, (64, 128), (0.25, 0.5), test_windows=10, memory=False, tell=told.append))
+    assert [(row.path, row.more["window"], row.more.get("share"), row.more["tokens"]) for row in found] == [
+        *(("base", 64, None, 8), ("only_sparse", 64, 0.25, 2), ("only_sparse", 64, 0.5, 4)),
+        *(("base", 128, None, 16), ("only_sparse", 128, 0.25, 4), ("only_sparse", 128, 0.5, 8)),
+    ]
+    assert [row.more["batch_windows"] for row in found] == [2, 2, 2, 1, 1, 1]
+    assert len(told) == 8
+    for first in (found[0], found[3]):
+        assert (first.ratio_median, first.more["other_mse"]) == (1.0, first.more["mse"])
+    # The error of a model that was trained and judged apart, on the same windows.
+    data = WindowData.from_arrays(arrays, scaler, 64, 12)
+    test = origins(borders, "test", 128, 12)
+    chosen = test[np.linspace(0, len(test) - 1, 10).astype(int)]
+    own = replace(settings, stages={"only_sparse": StageOverride(model={"sparse": {"share": 0.25}})})
+    model = build(stage_named("only_sparse"), shape, own, "x", 0)
+    fit(model, data, borders, own.train_of("x", "only_sparse"), 0)
+    whole = data.batch(chosen)
+    assert found[1].more["mse"] == pytest.approx(
+        float(mse(torch.from_numpy(predict(model, whole)), whole.y, whole.mask))
+    )
+    assert found[1].more["mse"] != pytest.approx(found[2].more["mse"], rel=1e-6)
+    with pytest.raises(SettingsError, match="only_tokens"):
+        list(surface.surface(*given, (64,), (0.5,), "only_tokens"))
+    with pytest.raises(SettingsError, match="holds no window"):
+        list(surface.surface(*given, (64, 4096), (0.5,)))
+
+
 def test_rows_of_latency(tiny: str) -> None:
-    found = list(latency.latency("tiny", 3, (1,), Size(2, 1, 1), 128, TINY))
-    assert [(row.path, row.series, row.more["threads"]) for row in found] == [("exact", 7, 1), ("budget", 7, 1)]
+    found = list(latency.latency("tiny", 3, (1,), Size(2, 1, 1), 128, TINY, ("only_sparse",)))
+    assert [(row.path, row.series, row.more["threads"]) for row in found] == [
+        ("exact", 7, 1), ("budget", 7, 1), ("only_sparse", 7, 1),
+    ]  # fmt: skip
     for row in found:
         assert row.seconds is not None
         assert 0 < row.seconds <= row.more["p95"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from language import FAMILIES, GEOMETRY, at, batch_of, config_of, made, window_data
 
 from wavecore import parity
@@ -22,6 +23,7 @@ from wavecore.learn.forecast import forecast, predict
 from wavecore.learn.loop import gradients, optimizer_of, train, update
 from wavecore.learn.manifest import frozen_hash, tensors_hash
 from wavecore.model import backbone as language
+from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import declared, parts
 from wavecore.model.layers import Mapping, Reprogramming, patch_count, patches
@@ -208,11 +210,9 @@ def test_mapping_and_attention_equal_plain_sums() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("stage", ["reference", "base", "base.skip", "prompt"])
+@pytest.mark.parametrize("stage", ["reference", "base", "base.skip", "best", "prompt"])
 def test_one_step_of_every_family(family: str, stage: str, folders: dict[str, Path]) -> None:
     """A step moves every trainable weight but those without a gradient, and not one frozen bit."""
-    from accelerate import Accelerator
-
     model = made(stage, folders[family])
     before, frozen = {k: p.detach().clone() for k, p in trainable(model).items()}, frozen_hash(model)
     settings = TrainSettings(steps=1, learning_rate=1e-3, threads=1)
@@ -309,6 +309,22 @@ def test_a_linear_skip_begins_at_nothing_and_is_a_linear_map(folders: dict[str, 
     series, _, std = skip.normalized(batch.x)
     last = (series[:, -1].view(3, 1, -1) * std.view(3, 1, -1)).numpy()
     np.testing.assert_allclose(predict(skip, batch) - before, np.broadcast_to(last, before.shape), rtol=1e-4, atol=1e-4)
+
+
+def test_averaged_with_a_linear_model_each_trained_on_its_own_error(folders: dict[str, Path]) -> None:
+    """The forecast is the mean; every weight has half of the gradient that it has when its model is trained alone."""
+    engine, loss, batch = Accelerator(cpu=True), Loss(TrainSettings(), GEOMETRY.horizon), batch_of(3)
+    both = made("base.averaged", folders["bert"])
+    base, linear = made("base", folders["bert"]), DLinear(GEOMETRY.window, GEOMETRY.horizon, 1, DLinearSettings())
+    np.testing.assert_allclose(predict(both, batch), (predict(base, batch) + predict(linear, batch)) / 2, atol=1e-6)
+    losses = [gradients(model.train(), batch, engine, loss, noise=0) for model in (both, base, linear)]
+    assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-6)
+    alone = trainable(base) | {f"linear.{name}": p for name, p in trainable(linear).items()}
+    assert set(trainable(both)) == set(alone)
+    for name, parameter in trainable(both).items():
+        assert parameter.grad is not None, name
+        assert alone[name].grad is not None, name
+        torch.testing.assert_close(2 * parameter.grad, alone[name].grad, rtol=1e-5, atol=1e-8, msg=name)
 
 
 def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) -> None:

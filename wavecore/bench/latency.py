@@ -27,10 +27,11 @@ def latency(
     size: Size = SIZE,
     window: int = 512,
     model: dict[str, Any] | None = None,
+    also: Sequence[str] = (),
 ) -> Iterator[Row]:
     """A row per number of threads and path: median and 95th percentile of one window of seven series.
 
-    Windows come one after another in one forecasting pass, `exact` and `budget` in turn. What is computed once per pass
+    Windows come one after another in one forecasting pass, all paths in turn. What is computed once per pass
     (prototypes, the fixed part of the prompt) falls to the first window, which is told apart.
 
     Args:
@@ -39,9 +40,10 @@ def latency(
         threads: numbers of CPU threads to measure with.
         size: of the budget.
         window: T.
-        model: settings that both share.
+        model: settings that all share.
+        also: stages of the Time-LLM family beside `exact` and `budget`, such as `only_sparse`.
     """
-    chosen = {path: side for path, side in sides(size, model).items() if path != "reference"}
+    chosen = {path: side for path, side in sides(size, model, also).items() if path != "reference"}
     shape = geometry(window)
     series = batch(CHANNELS, window + repeats, shape.horizon)
     values = torch.cat([series.x[0], series.y[0]])

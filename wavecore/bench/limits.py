@@ -8,7 +8,7 @@ peak resident memory decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from wavecore.bench import SIZE
@@ -33,8 +33,9 @@ def limits(
     within: float = 1 / 16,
     model: dict[str, Any] | None = None,
     measure: Callable[..., dict[str, Any]] = ask,
+    also: Sequence[str] = (),
 ) -> Iterator[Row]:
-    """The longest window and the most series that one inference of `exact` and of `budget` takes within `gib`.
+    """The longest window and the most series that one inference of each path takes within `gib`.
 
     Args:
         backbone: minilm, gpt2 or qwen2.
@@ -43,12 +44,13 @@ def limits(
         window: T while the number of series grows; also the shortest that is tried.
         most_window, most_series: where the search ends.
         within: the number found may be too small by this share.
-        model: settings that both sides share.
+        model: settings that all share.
         measure: as `ask`.
         threads, size: as in `memory`.
+        also: stages of the Time-LLM family beside `exact` and `budget`.
     """
     with backbone_of(backbone) as name:
-        for path, side in sides(size, model).items():
+        for path, side in sides(size, model, also).items():
             if path == "reference":
                 continue
 

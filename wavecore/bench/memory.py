@@ -24,13 +24,14 @@ from wavecore.model.settings import Size
 WORK = ("train", "infer")
 
 
-def sides(size: Size | None, model: dict[str, Any] | None = None) -> dict[str, Side]:
+def sides(size: Size | None, model: dict[str, Any] | None = None, also: Sequence[str] = ()) -> dict[str, Side]:
     """The three that are held against each other, `reference` first; `model` are settings that all of them share.
-    Without a size of the budget it is as it is trained."""
+    Without a size of the budget it is as it is trained. `also`: further stages, by their names."""
     return {
         "reference": Side("reference", "float32", model),
         "exact": Side("base", "bf16", model),
         "budget": Side("budget", "bf16", model, size),
+        **{name: Side(name, "bf16", model) for name in also},
     }
 
 

@@ -103,9 +103,10 @@ class TimeLLMSettings:
         token_norm: a LayerNorm after reprogramming that begins at the size of real word embeddings.
         query_std: deviation of the query weights at the start; 0: torch's own, with which all prototypes are attended
             to alike at first.
-        skip: `linear`: one linear map of the normalized window, shared by all channels, is added to the forecast; it
-            begins at zero, so that the language model need only say what no linear map can. `none`: as in the
-            reference.
+        skip: a linear path beside the language model. `linear`: one linear map of the normalized window, shared by all
+            channels, is added to the forecast; it begins at zero, so that the language model need only say what no
+            linear map can. `averaged`: a linear model of the window as it is (DLinear); both are trained on their own
+            error, the forecast is their mean. `none`: as in the reference.
         attention_mask: padding between prompt and patches is neither attended to nor counted as a position. Without it
             (as in the reference) a forecast depends on which other windows share its batch.
         prompt_attention: `prefix`: description and task see only themselves, the facts about the window also those,
@@ -136,7 +137,7 @@ class TimeLLMSettings:
     dropout_on: Literal["weights", "prototypes"] = "prototypes"
     token_norm: bool = True
     query_std: float = 0.3
-    skip: Literal["none", "linear"] = "none"
+    skip: Literal["none", "linear", "averaged"] = "none"
     attention_mask: bool = True
     prompt_attention: Literal["prefix", "full"] = "prefix"
     computation: Literal["cached", "plain"] = "cached"
