@@ -116,6 +116,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     from assets.told import told_windows
     from assets.training import expected_of
     from wavecore.learn.checkpoint import save_model
+    from wavecore.learn.finishing import finish
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
     from wavecore.model.build import build
@@ -146,13 +147,13 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
                 progress=True,
                 where=where,
             )
+        module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
+        calibration = finish(module, windows, ground.borders, settings)
         seconds = time.monotonic() - began
         _note_seconds(work, ground.benchmark.name, stage.name, seed, seconds, done.resumed_from, expected["device"])
-        module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
         notes += [f"seed {seed}: {note}" for note in done.notes]
         notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
-        calibration = _calibrate(ground, module, windows, settings)
-        notes += [f"seed {seed}: budget: {_spoken(row)}" for row in calibration if row["chosen"]]
+        notes += [f"seed {seed}: {_spoken(row)}" for row in calibration if row["chosen"]]
     full = manifest(
         module,
         config=config,
@@ -171,20 +172,13 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     return notes
 
 
-def _calibrate(ground: Any, module: Any, windows: Any, settings: Any) -> list[dict[str, Any]]:
-    """The sizes of a token budget, where the model has one."""
-    from wavecore.learn.calibrate import calibrate
-    from wavecore.model.time_llm import TimeLLM
-
-    if not isinstance(module, TimeLLM) or module.budget is None:
-        return []
-    return calibrate(module, windows, ground.borders, settings)
-
-
 def _spoken(row: dict[str, Any]) -> str:
+    """What was chosen after training, in words."""
+    if "ridge" in row:
+        return f"regression of the window {row['linear']}, ridge {row['ridge']:g}; error {row['error']:.4f} on `select`"
     return (
-        f"{row['tokens']:g} tokens a window; the prompt's facts in {row['facts']} layers, description and task in "
-        f"{row['depth']}, {row['prompt']:.1f} prompt tokens in the mean; error {row['error']:.4f} on `decide`"
+        f"budget: {row['tokens']:g} tokens a window; the prompt's facts in {row['facts']} layers, description and task "
+        f"in {row['depth']}, {row['prompt']:.1f} prompt tokens in the mean; error {row['error']:.4f} on `decide`"
     )
 
 

@@ -36,13 +36,12 @@ from wavecore.config import JudgeSettings, TrainSettings, build
 from wavecore.errors import StorageError, WavecoreError
 from wavecore.judge.files import MANIFEST, RESULTS, identity, intact, results_hash, texts
 from wavecore.judge.scoring import Scene, score
-from wavecore.learn.calibrate import calibrate
 from wavecore.learn.checkpoint import load_model, read_manifest, save_model, write_file
 from wavecore.learn.device import place_of, threads
+from wavecore.learn.finishing import finish
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import code_hash, hash_of, manifest, versions
 from wavecore.model.build import from_config
-from wavecore.model.time_llm import TimeLLM
 from wavecore.rooms import JUDGE_ROOMS, TRAIN_ROOMS
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
@@ -290,10 +289,9 @@ def _trained(away: Away, one: Wanted, target: Path, spent: Path) -> nn.Module:
         where = f"{away.benchmark} {one.stage} seed {one.seed}"
         run = train(model, away.windows, away.scene.borders, settings, one.seed, resume, hash_of(same), True, where)
         model, curve, steps, best = run.model, run.curve, run.steps, run.best_step
+        calibration = finish(model, away.windows, away.scene.borders, settings)
         # A run that went on after a stop does not know what it took before.
         seconds = {"train_seconds": round(time.monotonic() - began, 2)} if run.resumed_from is None else {}
-        if isinstance(model, TimeLLM) and model.budget is not None:
-            calibration = calibrate(model, away.windows, away.scene.borders, settings)
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(spent, _json(seconds))
     full = manifest(

@@ -144,7 +144,7 @@ STAGES: tuple[Stage, ...] = (
         skip="linear",
     ),
     _time_llm(
-        "base.averaged", "base", "`base` averaged with a linear model that is trained beside it.",
+        "base.averaged", "base", "`base` averaged with a linear regression.",
         skip="averaged",
     ),
     _time_llm(
@@ -256,7 +256,7 @@ STAGES: tuple[Stage, ...] = (
         llm="attention",
     ),
     _time_llm(
-        "best", "base", "What the ladder taught: `base` with the published start, averaged with a linear model.",
+        "best", "base", "What the ladder taught: `base` with the published start, averaged with a linear regression.",
         **_PUBLISHED_START, skip="averaged",
     ),
     _time_llm(

@@ -19,11 +19,12 @@ from wavecore.config import TrainSettings
 from wavecore.errors import StorageError
 from wavecore.learn.checkpoint import trainable
 from wavecore.learn.curriculum import Loss
+from wavecore.learn.finishing import finish
 from wavecore.learn.forecast import forecast, predict
+from wavecore.learn.least_squares import least_squares
 from wavecore.learn.loop import gradients, optimizer_of, train, update
 from wavecore.learn.manifest import frozen_hash, tensors_hash
 from wavecore.model import backbone as language
-from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import declared, parts
 from wavecore.model.layers import Mapping, Reprogramming, patch_count, patches
@@ -311,20 +312,24 @@ def test_a_linear_skip_begins_at_nothing_and_is_a_linear_map(folders: dict[str, 
     np.testing.assert_allclose(predict(skip, batch) - before, np.broadcast_to(last, before.shape), rtol=1e-4, atol=1e-4)
 
 
-def test_averaged_with_a_linear_model_each_trained_on_its_own_error(folders: dict[str, Path]) -> None:
-    """The forecast is the mean; every weight has half of the gradient that it has when its model is trained alone."""
-    engine, loss, batch = Accelerator(cpu=True), Loss(TrainSettings(), GEOMETRY.horizon), batch_of(3)
-    both = made("base.averaged", folders["bert"])
-    base, linear = made("base", folders["bert"]), DLinear(GEOMETRY.window, GEOMETRY.horizon, 1, DLinearSettings())
-    np.testing.assert_allclose(predict(both, batch), (predict(base, batch) + predict(linear, batch)) / 2, atol=1e-6)
-    losses = [gradients(model.train(), batch, engine, loss, noise=0) for model in (both, base, linear)]
-    assert losses[0] == pytest.approx((losses[1] + losses[2]) / 2, rel=1e-6)
-    alone = trainable(base) | {f"linear.{name}": p for name, p in trainable(linear).items()}
-    assert set(trainable(both)) == set(alone)
-    for name, parameter in trainable(both).items():
-        assert parameter.grad is not None, name
-        assert alone[name].grad is not None, name
-        torch.testing.assert_close(2 * parameter.grad, alone[name].grad, rtol=1e-5, atol=1e-8, msg=name)
+def test_averaged_with_a_regression_once_it_is_known(folders: dict[str, Path]) -> None:
+    """Trained as without it, step by step; then the forecast is the mean of both."""
+    data, borders = window_data(), Borders(train=(0, 250), select=(250, 320), decide=(320, 350), test=(350, 400))
+    settings = TrainSettings(steps=2, batch_windows=2, eval_every=1, eval_windows=2, threads=1)
+    base, both = (made(stage, folders["bert"]) for stage in ("base", "base.averaged"))
+    curves = [train(model, data, borders, settings, seed=0).curve for model in (base, both)]
+    assert curves[0] == curves[1]
+    batch = data.batch(np.arange(352, 358))
+    own = predict(base, batch)
+    np.testing.assert_array_equal(predict(both, batch), own)
+    rows = finish(both, data, borders, settings)
+    assert [row["chosen"] for row in rows].count(True) == 1
+    affine, again = least_squares(data, borders, 1)
+    assert rows == again
+    linear = (batch.x.transpose(1, 2).double() @ affine.weight.T + affine.bias).transpose(1, 2).numpy()
+    np.testing.assert_allclose(predict(both, batch), (own + linear) / 2, atol=1e-5)
+    assert {p.name: p.trainable for p in parts(both)}["linear regression"] == 12 * 65
+    assert finish(base, data, borders, settings) == []
 
 
 def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) -> None:

@@ -128,9 +128,7 @@ def gradients(model: nn.Module, batch: Batch, engine: Accelerator, loss_of: Loss
     reseed(engine.device, noise)
     with engine.autocast():
         yhat = model(batch)
-    # Forecasts that are averaged later, [members, B, H, N], are each trained on their own error.
-    members = yhat.float() if yhat.ndim == 4 else yhat.float()[None]
-    loss = torch.stack([loss_of(member, batch.y, batch.mask, moves) for member in members]).mean()
+    loss = loss_of(yhat.float(), batch.y, batch.mask, moves)
     value = loss.item()
     if math.isfinite(value):
         engine.backward(loss)

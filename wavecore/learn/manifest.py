@@ -142,7 +142,7 @@ def manifest(
         dtype: the precision of the run, `float32` or `bf16`.
         device: `cpu` or `cuda`.
         steps: optimizer steps taken; best_step: the step whose weights these are; 0 and 0 where nothing is learned.
-        calibration: what was tried and chosen after training, see `wavecore.learn.calibrate`.
+        calibration: what was tried and chosen after training, see `wavecore.learn.finishing`.
         root: see `code_hash`.
     """
     from wavecore.learn.checkpoint import weights_hash

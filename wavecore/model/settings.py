@@ -105,8 +105,8 @@ class TimeLLMSettings:
             to alike at first.
         skip: a linear path beside the language model. `linear`: one linear map of the normalized window, shared by all
             channels, is added to the forecast; it begins at zero, so that the language model need only say what no
-            linear map can. `averaged`: a linear model of the window as it is (DLinear); both are trained on their own
-            error, the forecast is their mean. `none`: as in the reference.
+            linear map can. `averaged`: the forecast is the mean with that of a linear regression, which is found in
+            closed form after training (`wavecore.learn.least_squares`). `none`: as in the reference.
         attention_mask: padding between prompt and patches is neither attended to nor counted as a position. Without it
             (as in the reference) a forecast depends on which other windows share its batch.
         prompt_attention: `prefix`: description and task see only themselves, the facts about the window also those,

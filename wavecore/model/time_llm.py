@@ -6,7 +6,7 @@ forecast. Channels share all weights and never see each other.
 
     x [B, T, N] → [M, T] (M = B·N) → patches [M, L, 16] → [M, L, d_model] → tokens [M, L, D]
     prompt [M, P, D] | tokens [M, L, D] → frozen layers → last L states, first d_ff features → [M, H] → [B, H, N]
-    with a linear skip: + the window [M, T] mapped to [M, H]; averaged: the mean with a linear model's forecast
+    with a linear skip: + the window [M, T] mapped to [M, H]; averaged: the mean with a linear regression's forecast
 
 The settings of `reference` are the published model's; what `base` does otherwise are named options, each with its
 reason below and an ablation row of its own.
@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from wavecore.errors import DataError, SettingsError
 from wavecore.model.attention import Reading
 from wavecore.model.budget import Groups, Reduced, TokenBudget, falling
-from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.frozen import Backbone
 from wavecore.model.groups import ParameterGroup, Part, part
 from wavecore.model.kept import Kept
@@ -31,6 +30,7 @@ from wavecore.model.layers import (
     Mapping,
     OneAttention,
     PatchEmbedding,
+    Regression,
     Reprogramming,
     Skip,
     WordPrototypes,
@@ -147,7 +147,7 @@ class TimeLLM(nn.Module):
                 self.patch_embedding = nn.Identity()
                 self.head = Head(settings.d_ff, self.wavelets.head_count, horizon, settings.dropout)
         self.skip = Skip(window, horizon) if settings.skip == "linear" else None
-        self.linear = DLinear(window, horizon, 1, DLinearSettings()) if settings.skip == "averaged" else None
+        self.linear = Regression(window, horizon) if settings.skip == "averaged" else None
         self.attention = OneAttention(width, settings.heads) if settings.llm == "attention" else None
         self.seen_count = self.patches if self.wavelets is None else self.wavelets.seen_count
         self.reader = None if backbone is None else PromptReader(backbone, prompter, settings, self.seen_count)
@@ -224,20 +224,19 @@ class TimeLLM(nn.Module):
         return super().train(mode)
 
     def forward(self, batch: Batch) -> Tensor:
-        """[B, T, N] → [B, H, N]; in training, where averaged with a linear model, both forecasts, [2, B, H, N].
+        """[B, T, N] → [B, H, N].
 
         Raises:
             DataError: a value of a window is not finite.
         """
         own = self._own(batch)
-        if self.linear is None:
+        if self.linear is None or not self.linear.known:
             return own
         with torch.autocast(own.device.type, enabled=False):
-            both = torch.stack((own.float(), self.linear(batch)))
-        return both if self.training else both.mean(dim=0)
+            return (own.float() + self.linear(batch.x)) / 2
 
     def _own(self, batch: Batch) -> Tensor:
-        """The forecast without the linear model's, [B, H, N]."""
+        """The forecast without that of the regression, [B, H, N]."""
         sparse = self.settings.sparse
         each = self.settings.budget.per_window and not self.training
         if (self.budget is not None and each) or (sparse.enabled and sparse.keep == "threshold"):
@@ -293,7 +292,7 @@ class TimeLLM(nn.Module):
     def trace(
         self, x: Tensor, prompt_ids: Tensor | None = None, use: Use | None = None, facts: Tensor | None = None
     ) -> Trace:
-        """A forward pass with every step of it but the linear model that it is averaged with.
+        """A forward pass with every step of it but the regression that it may be averaged with.
 
         Args:
             x: [B, T, N].
@@ -400,7 +399,6 @@ class TimeLLM(nn.Module):
             "wavelets": self.wavelets,
             "attention": self.attention,
             "linear skip": self.skip,
-            "linear model": self.linear,
         }
         return [(name, module) for name, module in named.items() if module is not None]
 
@@ -416,6 +414,8 @@ class TimeLLM(nn.Module):
             frozen = part("", self.backbone).frozen
             found.append(Part("language model without its words", 0, frozen - self.words.numel()))
         found += [part(name, module) for name, module in self._further()]
+        if self.linear is not None:
+            found.append(Part("linear regression", self.linear.weight.numel() + self.linear.bias.numel(), 0))
         return (*found, part("head", self.head))
 
 
