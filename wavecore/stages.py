@@ -185,6 +185,10 @@ STAGES: tuple[Stage, ...] = (
         llm="none",
     ),
     _time_llm(
+        "no_llm.averaged", "no_llm", "`no_llm` averaged with a linear regression: `best` without a language model.",
+        llm="none", skip="averaged",
+    ),
+    _time_llm(
         "random_llm", "base", "`base` with random frozen weights in place of the learned ones.",
         llm="random",
     ),
