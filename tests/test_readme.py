@@ -18,7 +18,7 @@ def test_the_python_example_runs(capsys) -> None:
 
 
 def test_every_number_of_the_table_stands_in_results() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d,]+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| ([\d.]+) \| ([\d.]+) \| ([\d,]+) \|", README, re.MULTILINE)
     assert len(rows) >= 4
     for benchmark, stage, mse, mae, series in rows:
         found = json.loads((ROOT / "results" / benchmark / stage / "metrics.json").read_text())["seed=0"]

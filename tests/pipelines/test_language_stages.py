@@ -22,7 +22,7 @@ from wavecore.judge.metrics import WINDOW_MEAN
 from wavecore.learn.checkpoint import load_model
 from wavecore.model.build import from_config
 
-STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse")
+STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse", "best")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tm
     from wavecore import ladder
 
     mine, folder = copied(project, tmp_path / "mine"), tmp_path / "out"
-    chosen = ("base", "budget", "sparse")
+    chosen = ("base", "budget", "sparse", "best")
     for stage in chosen:
         shutil.rmtree(mine / "results" / "tiny" / stage)
     said = fine(mine, "ladder", "-b", "tiny", "-s", ",".join(chosen), "--seeds", "1", "--export", str(folder))
-    assert "3 to train and judge" in said.err
+    assert "4 to train and judge" in said.err
     assert ladder.main([str(folder)]) == 0
     for stage in chosen:
         for name in ("metrics.json", "losses.json", "manifest.json"):
@@ -115,6 +115,19 @@ def test_a_budget_is_chosen_kept_and_shown(project: Path) -> None:
     assert other["calibration"] == []
 
 
+def test_the_regression_of_best_is_chosen_and_kept(project: Path) -> None:
+    """What was tried is in the manifest, the map in the saved model, its weights in the table of parts."""
+    folder = project / "store/models/tiny/best/seed=0"
+    rows = json.loads((folder / "manifest.json").read_text())["calibration"]
+    (chosen,) = [row for row in rows if row["chosen"]]
+    assert chosen["error"] == min(row["error"] for row in rows)
+    linear = load_model(folder, from_config).model.linear
+    assert linear.known
+    assert linear.weight.abs().sum() > 0
+    seen = json.loads((project / "store/evaluations/tiny/best/seed=0/inside.json").read_text())
+    assert ["linear regression", linear.weight.numel() + linear.bias.numel(), 0] in seen["parts"]
+
+
 def test_the_top_of_the_ladder_is_kept_and_shown(project: Path) -> None:
     """Tokens, loss, streams and sparse at once: what each adds is in the config, the curve and `inside.json`."""
     folder = project / "store/models/tiny/sparse/seed=0"
@@ -179,7 +192,7 @@ def test_any_window_can_be_asked_what_was_read_of_it(project: Path) -> None:
 def test_the_report_shows_the_inside(project: Path) -> None:
     page = (project / "store/report/report.html").read_text()
     assert "Inside the reprogrammed models" in page
-    assert page.count("Which prototypes the patches attend to") == 5
+    assert page.count("Which prototypes the patches attend to") == 6
     assert page.count("Which patches are read") == 2
     for once in (
         "Which prototypes the fast stream attends to",
@@ -309,7 +322,7 @@ def test_a_change_of_the_prompt_leaves_the_baselines_alone(project: Path, tmp_pa
         from pipelines.dvc_files import default_steps
 
         stale = {name for name in dirty(entered_project, default_steps(entered_project)) if name.startswith("model")}
-    assert stale == {f"model@tiny.{stage}" for stage in ("base", "no_llm", "budget", "prompt", "sparse")}
+    assert stale == {f"model@tiny.{stage}" for stage in ("base", "no_llm", "budget", "prompt", "sparse", "best")}
 
 
 def test_params_that_contradict_a_stage_or_name_a_variant_are_refused(project: Path, tmp_path: Path) -> None:
