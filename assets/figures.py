@@ -54,6 +54,10 @@ __all__ = [
 ]
 
 
+# More than so many lines or rows of a picture are drawn closer, or chosen from.
+FEW = 8
+
+
 @dataclass(frozen=True)
 class Forecast:
     """One window of one channel, for `forecasts`.
@@ -203,32 +207,26 @@ def error_by_step(errors: Mapping[str, np.ndarray], metric: str = "MSE") -> Draw
 def error_by_scale(
     errors: Mapping[str, np.ndarray], bands: Sequence[str], energy_share: np.ndarray | None = None, metric: str = "MSE"
 ) -> Drawing:
-    """Error per wavelet scale, bars grouped by stage; beside it the share of the data's energy in each scale.
+    """Error per wavelet scale: a panel per scale with an axis of its own, a dot per stage, lowest rung on top.
 
     Args:
         errors: {stage: [J+1]}, lowest rung first. bands: J+1 names, slow to fast.
-        energy_share: [J+1], of the targets; left out if None.
+        energy_share: [J+1], of the targets, named above each panel; left out if None.
     """
-    colours = stage_colours(list(errors))
-    at = np.arange(len(bands))
+    colours, at = stage_colours(list(errors)), np.arange(len(errors))
     with style():
-        count = 1 if energy_share is None else 2
-        figure, axes = panels(1, count, width=4.8, height=2.7, width_ratios=(1,) if count == 1 else (2.4, 1))
-        thick = 0.8 / max(1, len(errors))
-        for i, (stage, values) in enumerate(errors.items()):
-            place = at + (i - (len(errors) - 1) / 2) * thick
-            axes[0].bar(place, values, thick * 0.92, color=colours[stage], label=literal(stage))
-        axes[0].set_xticks(at, [literal(b) for b in bands])
-        axes[0].set_ylabel(metric)
-        axes[0].set_title("error")
-        axes[0].grid(False, axis="x")
-        if energy_share is not None:
-            axes[1].barh(at, 100 * np.asarray(energy_share), 0.72, color=MUTED)
-            axes[1].set_yticks(at, [literal(b) for b in bands])
-            axes[1].invert_yaxis()
-            axes[1].set_title("energy, %")
-            axes[1].grid(False, axis="y")
-        legend(figure, axes[0])
+        figure, axes = panels(1, len(bands), width=5.6, height=0.2 * len(errors) + 0.95, sharey=True)
+        for j, (axis, band) in enumerate(zip(axes, bands, strict=True)):
+            values = np.array([found[j] for found in errors.values()])
+            axis.scatter(values, at, s=26, color=[colours[stage] for stage in errors], zorder=3)
+            held = "" if energy_share is None else f": {100 * energy_share[j]:.0f}%"
+            axis.set_title(f"{literal(band)}{held}")
+            axis.xaxis.set_major_locator(ticks(2))
+            axis.grid(True, axis="y")
+            axis.margins(x=0.12)
+        axes[0].set_yticks(at, [literal(stage) for stage in errors])
+        axes[0].set_ylim(len(errors) - 0.5, -0.5)
+        axes[0].set_xlabel(metric)
         return finished(figure)
 
 
@@ -239,7 +237,7 @@ def intervals(rows: Sequence[Comparison], unit: str = "difference in MSE") -> Dr
     """
     colour = {"better": STAGE_COLOURS[3], "worse": STAGE_COLOURS[2]}
     with style():
-        figure, (axis,) = panels(1, 1, width=4.8, height=0.42 * len(rows) + 0.95)
+        figure, (axis,) = panels(1, 1, width=4.8, height=(0.42 if len(rows) <= FEW else 0.24) * len(rows) + 0.95)
         axis.axvline(0, color=INK, linewidth=0.9)
         for i, row in enumerate(rows):
             ink = colour.get(row.verdict, MUTED)

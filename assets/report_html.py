@@ -147,6 +147,7 @@ figure { margin: 0; padding: 14px 16px 10px; border: 1px solid var(--line); bord
   background: var(--card);
   min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
+figure.tall { grid-row: span 3; }
 figure figcaption { margin-bottom: 8px; }
 figure figcaption p { color: var(--muted); font-size: .82rem; margin: 2px 0 0; }
 figure svg { display: block; width: 100%; height: auto; max-width: 640px; }

@@ -7,7 +7,7 @@ security policy forbids every request. All text that comes from data or YAML is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from assets.report_html import (
     table,
     text,
 )
+from assets.report_pictures import pictures
 
 GENERATED = '<span class="tag generated">generated data</span>'
 _MARKS = {"better": "▼ better", "worse": "▲ worse", "no difference shown": "● no difference shown"}
@@ -78,7 +79,7 @@ Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the
 difference that these data would have shown with power 80%; “no difference shown” says nothing about smaller ones.
 A verdict is about the models at hand, their seeds averaged. How another training run would turn out only the spread
 over seeds can tell, and of one seed there is none: add seeds before you believe that a stage helps.</p>
-{_pictures(b, anchor)}
+{pictures(b, anchor)}
 {_beyond(b)}
 {_channels(b)}
 {_inside(b, anchor)}
@@ -132,7 +133,10 @@ def _leaderboard(b: BenchmarkReport) -> str:
     said = "".join(
         f"<dt>{text(s.stage)}</dt><dd>{text(s.description.replace('`', ''))}</dd>" for s in b.stages if s.description
     )
-    return table(head, rows, numeric=(1, 2, 3, 5, 6, 7, 9, 10), css="stick") + (f"<dl>{said}</dl>" if said else "")
+    said = f"<dl>{said}</dl>" if said else ""
+    if said and len(b.stages) > figures.FEW:
+        said = f"<details><summary>What each stage is</summary>{said}</details>"
+    return table(head, rows, numeric=(1, 2, 3, 5, 6, 7, 9, 10), css="stick") + said
 
 
 def _mean(s: StageResult, metric: str) -> str:
@@ -156,55 +160,6 @@ def _against(s: StageResult) -> tuple[str, str, str, str]:
         exact(probability(c.p_holm), c.p_holm),
         exact(number(c.detectable), c.detectable),
     )
-
-
-def _pictures(b: BenchmarkReport, anchor: str) -> str:
-    stages = [s.stage for s in b.stages]
-    parts: list[str] = []
-
-    def add(name: str, title: str, note: str, wanted: bool, draw: Callable[[], figures.Drawing]) -> None:
-        picture = draw().svg(f"{anchor}-{name}") if wanted else '<p class="note">Nothing to show yet.</p>'
-        parts.append(figure(picture, title, note))
-
-    by_step = {s.stage: s.by_step for s in b.stages if len(s.by_step)}
-    by_scale = {s.stage: s.by_scale for s in b.stages if len(s.by_scale)}
-    add(
-        "intervals", "Differences and their intervals",
-        f"Difference in MSE with its {100 * (1 - b.alpha):g}% interval; green is better, orange worse, grey not shown.",
-        bool(b.comparisons), lambda: figures.intervals(b.comparisons),
-    )  # fmt: skip
-    share = None if b.energy_share is None else figures.as_array(b.energy_share)
-    add(
-        "scale", "Error per wavelet scale",
-        "MSE between the wavelet coefficients of forecast and truth, slow scales first."
-        + (" Beside it where the data have their energy." if share is not None else ""),
-        bool(by_scale) and bool(b.bands),
-        lambda: figures.error_by_scale({k: figures.as_array(v) for k, v in by_scale.items()}, b.bands, share),
-    )  # fmt: skip
-    add(
-        "step", "Error per horizon step", "How the error grows with the distance into the future.",
-        bool(by_step), lambda: figures.error_by_step({k: figures.as_array(v) for k, v in by_step.items()}),
-    )  # fmt: skip
-    learned = [s for s in b.stages if any(s.curves.values())]
-    for i, s in enumerate(learned):
-        curve = figures.training_curves(s.curves, metric="MSE").svg(f"{anchor}-curve-{i}")
-        parts.append(
-            figure(curve, f"Training of {s.stage}", "Validation is on <i>select</i>; the dot is what was kept.")
-        )
-        if all("low" in row for rows in s.curves.values() for row in rows):
-            drawn = figures_wavelets.curriculum(s.curves).svg(f"{anchor}-curriculum-{i}")
-            note = "Moved on whenever a look at <i>select</i> found an improvement."
-            parts.append(figure(drawn, f"Weights in the loss of {s.stage}", note))
-    if not learned:
-        parts.append(figure('<p class="note">No stage here learns anything.</p>', "Training"))
-    panels = "".join(
-        f"<div>{figures.forecasts([w], stages, b.unit).svg(f'{anchor}-forecast-{i}')}</div>"
-        for i, w in enumerate(b.forecasts)
-    )
-    shown = f'<div class="panels">{panels}</div>' if panels else '<p class="note">No forecast was kept.</p>'
-    note = f"Test windows, in the {text(b.unit)}. “truth” is what happened; the shaded part is the future to the model."
-    ahead = f'<div class="grid">{figure(shown, "Test windows", note, "wide")}</div>'
-    return f'<div class="grid">{"".join(parts)}</div><h3>Forecasts against the truth</h3>{ahead}'
 
 
 def _beyond(b: BenchmarkReport) -> str:
