@@ -75,12 +75,24 @@ class Forecast:
 
 
 def stage_colours(names: Sequence[str]) -> dict[str, str]:
-    """One colour per stage by its place on the ladder, so that it is the same in every picture."""
-    # Stages before their variants: the colours then tell the stages apart.
-    known = sorted(ladder.names(), key=lambda name: "." in name)
-    places = {name: known.index(name) if name in known else i for i, name in enumerate(names)}
+    """One colour per stage by its place on the ladder, so that it is the same in every picture; a variant has its
+    stage's, lighter."""
+    known = [name for name in ladder.names() if "." not in name]
     tops = len(STAGE_COLOURS) - 1
-    return {name: STAGE_COLOURS[i if i == 0 else (i - 1) % tops + 1] for name, i in places.items()}
+
+    def own(name: str, i: int) -> str:
+        place = known.index(name) if name in known else i
+        return STAGE_COLOURS[place if place == 0 else (place - 1) % tops + 1]
+
+    def lighter(name: str) -> str:
+        of = [other for other in ladder.names() if other.startswith(name.split(".")[0] + ".")]
+        share = 0.3 + 0.5 * of.index(name) / len(of)
+        red, green, blue = (int(own(name.split(".")[0], 0)[k : k + 2], 16) for k in (1, 3, 5))
+        return "#" + "".join(f"{round(value + share * (255 - value)):02x}" for value in (red, green, blue))
+
+    return {
+        name: lighter(name) if "." in name and name in ladder.names() else own(name, i) for i, name in enumerate(names)
+    }
 
 
 def as_array(values: Sequence[float | None]) -> np.ndarray:

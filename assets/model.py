@@ -116,7 +116,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     from assets.told import told_windows
     from assets.training import expected_of
     from wavecore.learn.checkpoint import save_model
-    from wavecore.learn.finishing import finish
+    from wavecore.learn.finishing import finish, regress
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
     from wavecore.model.build import build
@@ -132,6 +132,10 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     steps = best = 0
     if stage.trained:
         _guard(work, module, ground, settings, where)
+    regression = regress(module, ground.windows, ground.borders, expected["device"], expected["threads"])
+    if not stage.trained:
+        calibration = finish(module, ground.windows, ground.borders, settings, regression)
+    else:
         windows, told = told_windows(work.project, ground, stage, module)
         notes += [f"seed {seed}: token ids of prompts: {told}"] if told else []
         began, resume = time.monotonic(), finished.parent / "run"
@@ -148,12 +152,12 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
                 where=where,
             )
         module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
-        calibration = finish(module, windows, ground.borders, settings)
+        calibration = finish(module, windows, ground.borders, settings, regression)
         seconds = time.monotonic() - began
         _note_seconds(work, ground.benchmark.name, stage.name, seed, seconds, done.resumed_from, expected["device"])
         notes += [f"seed {seed}: {note}" for note in done.notes]
         notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
-        notes += [f"seed {seed}: {_spoken(row)}" for row in calibration if row["chosen"]]
+    notes += [f"seed {seed}: {_spoken(row)}" for row in calibration if row["chosen"]]
     full = manifest(
         module,
         config=config,

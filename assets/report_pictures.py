@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from assets import figures, figures_wavelets
 from assets.report_data import BenchmarkReport
 from assets.report_html import figure, text
 
-if TYPE_CHECKING:
-    from wavecore.judge.significance import Comparison
 
-
-# Drawn beside many stages they would leave no room to see the others.
-FAR = ("seasonal_naive", "reference")
+def _far(b: BenchmarkReport) -> tuple[str, ...]:
+    """Of many stages those whose error is so large that beside them no room is left to see how the others differ."""
+    errors = {s.stage: found for s in b.stages if (found := s.mean("mse")) is not None}
+    if len(errors) <= figures.FEW:
+        return ()
+    middle = statistics.median(errors.values())
+    return tuple(name for name, error in errors.items() if error > 1.25 * middle)
 
 
 def _telling(b: BenchmarkReport) -> list[str]:
@@ -25,14 +27,6 @@ def _telling(b: BenchmarkReport) -> list[str]:
     known = [name for name in ("seasonal_naive", "dlinear", "base") if name in names]
     scored = sorted((s for s in b.stages if s.mean("mse") is not None), key=lambda s: s.mean("mse") or 0.0)
     return [name for name in names if name in {*known, *(s.stage for s in scored[:3])}]
-
-
-def _pairs(b: BenchmarkReport) -> tuple[list[Comparison], str]:
-    """The comparisons that are drawn, and a note on those that are not."""
-    chosen = [c for c in b.comparisons if c.other not in FAR and c.stage not in FAR]
-    if len(b.comparisons) <= 2 * figures.FEW or not chosen:
-        return list(b.comparisons), ""
-    return chosen, f" Without {' and '.join(FAR)}, which are further away; <code>wavecore compare</code> has all pairs."
 
 
 def pictures(b: BenchmarkReport, anchor: str) -> str:
@@ -46,9 +40,10 @@ def pictures(b: BenchmarkReport, anchor: str) -> str:
         parts.append(figure(picture, title, note, css))
 
     by_step = {s.stage: s.by_step for s in b.stages if len(s.by_step) and s.stage in stages}
-    pairs, left_out = _pairs(b)
-    near = [s for s in b.stages if len(b.stages) <= figures.FEW or s.stage not in FAR]
-    by_scale = {s.stage: s.by_scale for s in near if len(s.by_scale)}
+    far = _far(b)
+    left_out = f" Without {' and '.join(far)}, whose error is far larger." if far else ""
+    pairs = [c for c in b.comparisons if c.stage not in far and c.other not in far]
+    by_scale = {s.stage: s.by_scale for s in b.stages if len(s.by_scale) and s.stage not in far}
     add(
         "intervals", "Differences and their intervals",
         f"Difference in MSE with its {100 * (1 - b.alpha):g}% interval; green is better, orange worse, grey not shown."
@@ -59,7 +54,8 @@ def pictures(b: BenchmarkReport, anchor: str) -> str:
     add(
         "scale", "Error per wavelet scale",
         "MSE between the wavelet coefficients of forecast and truth, slow scales first."
-        + (" Above each the share of the data's energy that it holds." if share is not None else ""),
+        + (" Above each the share of the data's energy that it holds." if share is not None else "")
+        + left_out,
         bool(by_scale) and bool(b.bands),
         lambda: figures.error_by_scale({k: figures.as_array(v) for k, v in by_scale.items()}, b.bands, share),
     )  # fmt: skip

@@ -60,18 +60,21 @@ def fractions(text: str, what: str) -> tuple[float, ...]:
 
 
 def further(text: str | None) -> tuple[str, ...]:
-    """Stages of the Time-LLM family, from `only_sparse,tokens`.
+    """Stages of the Time-LLM family that are measured beside `exact` and `budget`, from `only_sparse,tokens`.
 
     Raises:
-        SettingsError: one does not exist or is of another family.
+        SettingsError: one does not exist, is of another family, or is measured already.
     """
     from wavecore import stages as ladder
     from wavecore.bench.stages import BELOW
 
     names = tuple(part.strip() for part in text.split(",")) if text else ()
     for name in names:
-        if ladder.get(name).family != ladder.get(BELOW).family:
+        stage = ladder.get(name)
+        if stage.family != ladder.get(BELOW).family:
             raise SettingsError(f"--stage {name}: no stage of the Time-LLM family", "leave it out")
+        if name in ("reference", BELOW) or stage.switches["budget"]["enabled"]:
+            raise SettingsError(f"--stage {name}: `exact` is base, `budget` is measured too", "leave it out")
     return names
 
 
@@ -268,6 +271,8 @@ def memory(
     from wavecore.bench.memory import memory as peaks
 
     name, also = known_backbone(backbone), further(stage)
+    if also and gib <= 0:
+        raise SettingsError("--stage: without --gib there is nothing to measure of it", "`wavecore bench stages`")
     for count in numbers(series, "--series"):
         show(peaks(name, count, threads=threads, size=Size(tokens, facts, depth)), as_json)
         show(backward(name, count, threads=threads), as_json)

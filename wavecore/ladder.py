@@ -38,7 +38,7 @@ from wavecore.judge.files import MANIFEST, RESULTS, identity, intact, results_ha
 from wavecore.judge.scoring import Scene, score
 from wavecore.learn.checkpoint import load_model, read_manifest, save_model, write_file
 from wavecore.learn.device import place_of, threads
-from wavecore.learn.finishing import finish
+from wavecore.learn.finishing import finish, regress
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import code_hash, hash_of, manifest, versions
 from wavecore.model.build import from_config
@@ -284,19 +284,23 @@ def _trained(away: Away, one: Wanted, target: Path, spent: Path) -> nn.Module:
     calibration: list[dict[str, Any]] = []
     steps = best = 0
     resume = target.with_name(f"{target.name}.resume")
-    if one.train:
+    count = settings.threads if one.train else 1
+    regression = regress(model, away.windows, away.scene.borders, device, count)
+    if not one.train:
+        calibration = finish(model, away.windows, away.scene.borders, settings, regression)
+    else:
         began = time.monotonic()
         where = f"{away.benchmark} {one.stage} seed {one.seed}"
         run = train(model, away.windows, away.scene.borders, settings, one.seed, resume, hash_of(same), True, where)
         model, curve, steps, best = run.model, run.curve, run.steps, run.best_step
-        calibration = finish(model, away.windows, away.scene.borders, settings)
+        calibration = finish(model, away.windows, away.scene.borders, settings, regression)
         # A run that went on after a stop does not know what it took before.
         seconds = {"train_seconds": round(time.monotonic() - began, 2)} if run.resumed_from is None else {}
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(spent, _json(seconds))
     full = manifest(
         model, config=one.config, data_hash=away.data_hash, rooms=TRAIN_ROOMS, seed=one.seed,
-        threads=settings.threads if one.train else 1, dtype=dtype, device=device, steps=steps, best_step=best,
+        threads=count, dtype=dtype, device=device, steps=steps, best_step=best,
         calibration=calibration,
     )  # fmt: skip
     save_model(target, model, one.config, curve, full)

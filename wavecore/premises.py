@@ -46,6 +46,8 @@ def premises(
     """
     if model.backbone is None or model.prompter is None or model.settings.computation == "plain":
         raise SettingsError("premises: the model has no prompt that is computed apart", "choose base, prompt or budget")
+    if model.linear is not None:
+        raise SettingsError("premises: the model's forecast is not the language model's alone", "choose base or prompt")
     chosen = validation_subset(origins(borders, "decide", data.window, data.horizon), windows)
     placed = data.to(device_of(model))
     settings = model.settings.budget

@@ -61,6 +61,8 @@ _BASE: dict[str, Any] = {
 }
 # How tokens and queries begin in the reference.
 _PUBLISHED_START: dict[str, Any] = {"token_norm": False, "query_std": 0.0}
+# What the ladder taught.
+_BEST: dict[str, Any] = {**_PUBLISHED_START, "skip": "averaged"}
 # What the reference does in place of the corrections that make a step fast and leave the start plateau.
 _SLOW: dict[str, Any] = {
     "prompt_attention": "full",
@@ -108,6 +110,10 @@ STAGES: tuple[Stage, ...] = (
         description="Trend and remainder by a moving average, one linear map each (Zeng et al., AAAI 2023).",
         train_switches=_PLAIN_LOSS,
     ),
+    Stage(
+        "ridge", "ridge", trained=False, seeded=False, below="dlinear",
+        description="Ridge regression of the horizon on the window, in closed form, one for all channels.",
+    ),
     _time_llm(
         "reference", "dlinear",
         "Time-LLM as published (Jin et al., ICLR 2024), with its unmasked padding, circular lags and long numbers.",
@@ -144,7 +150,7 @@ STAGES: tuple[Stage, ...] = (
         skip="linear",
     ),
     _time_llm(
-        "base.averaged", "base", "`base` averaged with a linear regression.",
+        "base.averaged", "ridge", "`base` averaged with a linear regression.",
         skip="averaged",
     ),
     _time_llm(
@@ -183,10 +189,6 @@ STAGES: tuple[Stage, ...] = (
     _time_llm(
         "no_llm", "base", "`base` without frozen layers and prompt: reprogrammed tokens go straight to the head.",
         llm="none",
-    ),
-    _time_llm(
-        "no_llm.averaged", "no_llm", "`no_llm` averaged with a linear regression: `best` without a language model.",
-        llm="none", skip="averaged",
     ),
     _time_llm(
         "random_llm", "base", "`base` with random frozen weights in place of the learned ones.",
@@ -260,8 +262,15 @@ STAGES: tuple[Stage, ...] = (
         llm="attention",
     ),
     _time_llm(
-        "best", "base", "What the ladder taught: `base` with the published start, averaged with a linear regression.",
-        **_PUBLISHED_START, skip="averaged",
+        "best", "ridge", "What the ladder taught: `base` with the published start, averaged with a linear regression.",
+        **_BEST,
+    ),
+    _time_llm(
+        "best.no_llm", "ridge", "`best` without a language model: what of its gain needs one.", **_BEST, llm="none",
+    ),
+    _time_llm(
+        "best.random_llm", "ridge", "`best` with random frozen weights in place of the learned ones.",
+        **_BEST, llm="random",
     ),
     _time_llm(
         "only_tokens.packet", "only_tokens", "`only_tokens` with wavelet packets, bands of equal width.",

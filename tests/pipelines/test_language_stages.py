@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from conftest import CHECKOUT, files_below, make_project
 from inside import copied, edit, entered, fine, refused, up_to_date
 from torch import nn
@@ -22,7 +23,7 @@ from wavecore.judge.metrics import WINDOW_MEAN
 from wavecore.learn.checkpoint import load_model
 from wavecore.model.build import from_config
 
-STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse", "best")
+STAGES = ("seasonal_naive", "dlinear", "base", "no_llm", "budget", "prompt", "sparse", "best", "ridge")
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,11 @@ def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tm
     from wavecore import ladder
 
     mine, folder = copied(project, tmp_path / "mine"), tmp_path / "out"
-    chosen = ("base", "budget", "sparse", "best")
+    chosen = ("base", "budget", "sparse", "best", "ridge")
     for stage in chosen:
         shutil.rmtree(mine / "results" / "tiny" / stage)
     said = fine(mine, "ladder", "-b", "tiny", "-s", ",".join(chosen), "--seeds", "1", "--export", str(folder))
-    assert "4 to train and judge" in said.err
+    assert "5 to train and judge" in said.err
     assert ladder.main([str(folder)]) == 0
     for stage in chosen:
         for name in ("metrics.json", "losses.json", "manifest.json"):
@@ -59,7 +60,8 @@ def test_the_leaderboard_holds_each_against_the_right_stage(project: Path) -> No
     against = {row["stage"]: row["against"] for row in rows}
     assert against["base"] == "dlinear"  # the nearest below that was run
     assert against["prompt"] == against["no_llm"] == "base"
-    assert all(row["train_seconds"] > 0 for row in rows if row["stage"] != "seasonal_naive")
+    assert against["best"] == "ridge"  # the better of its two parts
+    assert all(row["train_seconds"] > 0 for row in rows if row["stage"] not in ("seasonal_naive", "ridge"))
 
 
 @pytest.mark.parametrize("stage", ["base", "no_llm", "prompt"])
@@ -123,7 +125,9 @@ def test_the_regression_of_best_is_chosen_and_kept(project: Path) -> None:
     assert chosen["error"] == min(row["error"] for row in rows)
     linear = load_model(folder, from_config).model.linear
     assert linear.known
-    assert linear.weight.abs().sum() > 0
+    alone = project / "store/models/tiny/ridge/seed=0"
+    assert json.loads((alone / "manifest.json").read_text())["calibration"] == rows
+    assert torch.equal(load_model(alone, from_config).model.linear.weight, linear.weight)
     seen = json.loads((project / "store/evaluations/tiny/best/seed=0/inside.json").read_text())
     assert ["linear regression", linear.weight.numel() + linear.bias.numel(), 0] in seen["parts"]
 

@@ -423,10 +423,34 @@ def test_rows_of_a_surface(folders: dict[str, Path]) -> None:
         float(mse(torch.from_numpy(predict(model, whole)), whole.y, whole.mask))
     )
     assert found[1].more["mse"] != pytest.approx(found[2].more["mse"], rel=1e-6)
-    with pytest.raises(SettingsError, match="only_tokens"):
-        list(surface.surface(*given, (64,), (0.5,), "only_tokens"))
-    with pytest.raises(SettingsError, match="holds no window"):
-        list(surface.surface(*given, (64, 4096), (0.5,)))
+    usual = surface._settings(replace(settings, families={}), "x", "base", 0.5, None, None).train_of("x", "base")
+    assert usual.eval_windows == TrainSettings().eval_windows == 0
+
+
+def test_a_surface_that_cannot_be_is_refused_before_anything_is_trained(folders: dict[str, Path]) -> None:
+    arrays, settings, told = restless(40000), surface_settings(str(folders["bert"])), []
+    borders = Borders(train=(0, 20000), select=(20000, 20500), decide=(20500, 21000), test=(21000, 40000))
+    given = (arrays, Scaler.fit(arrays, borders.train), borders, replace(GEOMETRY, channels=arrays.channels), settings)
+    for windows, stage, said in (
+        ((64,), "only_tokens", "only_tokens"),
+        ((64,), "sparse", "choose only_sparse"),
+        ((64, 30000), "only_sparse", "holds no window"),
+        ((64, 16384), "only_sparse", "positions"),
+    ):
+        with pytest.raises(SettingsError) as refused:
+            list(surface.surface(*given, "x", windows, (0.5,), stage, tell=told.append))
+        assert said in f"{refused.value}; {refused.value.fix}"
+    assert told == []
+
+
+def test_further_stages_that_are_measured_already_are_refused() -> None:
+    from pipelines.bench import further
+
+    assert further("only_sparse, tokens") == ("only_sparse", "tokens")
+    assert further(None) == ()
+    for name in ("base", "reference", "budget.drop", "dlinear", "only_sparse,", "nonsense"):
+        with pytest.raises(SettingsError):
+            further(name)
 
 
 def test_rows_of_latency(tiny: str) -> None:

@@ -156,9 +156,24 @@ def test_an_unknown_family_is_an_error() -> None:
         build(replace(stages.get("dlinear"), family="oracle"), GEOMETRY, settings_with(), "tiny", 0)
 
 
+def finished(stage: str, settings: Settings) -> torch.nn.Module:
+    """The model as it forecasts: with a regression, where it has one."""
+    model = build(stages.get(stage), GEOMETRY, settings, "tiny", 0)
+    linear = getattr(model, "linear", None)
+    if linear is not None:
+        linear.become(noise(12, 48, seed=1), noise(12, seed=2))
+    return model
+
+
+def test_a_regression_without_weights_is_an_error() -> None:
+    model = build(stages.get("ridge"), GEOMETRY, settings_with(), "tiny", 0)
+    with pytest.raises(TrainingError, match="no weights"):
+        predict(model, window_data().batch(np.array([48])))
+
+
 @pytest.mark.parametrize("stage", stages.names())
 def test_values_after_the_window_change_no_forecast(stage: str) -> None:
-    model = build(stages.get(stage), GEOMETRY, settings_with(), "tiny", 0)
+    model = finished(stage, settings_with())
     data = window_data()
     for origin in (48, 100, 188):
         values = data.values.clone()
@@ -176,7 +191,7 @@ UNMASKED = [name for name in stages.names() if stages.get(name).switches.get("at
 @pytest.mark.parametrize("stage", [name for name in stages.names() if name not in UNMASKED])
 def test_forecasts_do_not_depend_on_batch_or_order(stage: str) -> None:
     assert UNMASKED == ["reference", "base.unmasked"]
-    model = build(stages.get(stage), GEOMETRY, settings_with(start="random"), "tiny", 0)
+    model = finished(stage, settings_with(start="random"))
     data = window_data()
     language = stages.get(stage).family == "time_llm"
     origins = np.arange(48, 189, 12 if language else 1)

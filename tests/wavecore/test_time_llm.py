@@ -19,7 +19,7 @@ from wavecore.config import TrainSettings
 from wavecore.errors import StorageError
 from wavecore.learn.checkpoint import trainable
 from wavecore.learn.curriculum import Loss
-from wavecore.learn.finishing import finish
+from wavecore.learn.finishing import finish, regress
 from wavecore.learn.forecast import forecast, predict
 from wavecore.learn.least_squares import least_squares
 from wavecore.learn.loop import gradients, optimizer_of, train, update
@@ -322,14 +322,15 @@ def test_averaged_with_a_regression_once_it_is_known(folders: dict[str, Path]) -
     batch = data.batch(np.arange(352, 358))
     own = predict(base, batch)
     np.testing.assert_array_equal(predict(both, batch), own)
-    rows = finish(both, data, borders, settings)
+    rows = finish(both, data, borders, settings, regress(both, data, borders, "cpu", 1))
     assert [row["chosen"] for row in rows].count(True) == 1
     affine, again = least_squares(data, borders, 1)
     assert rows == again
     linear = (batch.x.transpose(1, 2).double() @ affine.weight.T + affine.bias).transpose(1, 2).numpy()
     np.testing.assert_allclose(predict(both, batch), (own + linear) / 2, atol=1e-5)
     assert {p.name: p.trainable for p in parts(both)}["linear regression"] == 12 * 65
-    assert finish(base, data, borders, settings) == []
+    assert regress(base, data, borders, "cpu", 1) is None
+    assert finish(base, data, borders, settings, None) == []
 
 
 def test_keys_and_values_are_constants_of_the_weights(folders: dict[str, Path]) -> None:

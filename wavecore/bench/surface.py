@@ -10,8 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -73,20 +72,28 @@ def surface(
         benchmark: its name.
         windows: T.
         shares: of the tokens that are kept.
-        stage: one that keeps a share of the tokens.
+        stage: one that keeps a share of the patches.
         steps: of training; None: as the settings have it.
         test_windows: how many are forecast, spread evenly over the test split; the same at every T.
         seed: of all trainings.
-        memory: measure the peaks of one step and one forecast in child processes too.
+        memory: measure the peaks of one step and one forecast too, of 28 generated series of seven channels, 96 steps
+            ahead, on the CPU.
         tell: is told what is done next.
 
     Raises:
-        SettingsError: a stage that does not keep a share of tokens, or a T too long for the splits or the language
-            model.
+        SettingsError: a stage that does not keep a share of the patches, or a T too long for the splits or the language
+            model; nothing was trained.
     """
-    sparse = ladder.get(stage).switches.get("sparse", {})
-    if not sparse.get("enabled") or sparse.get("keep") != "share":
-        raise SettingsError(f"surface: {stage} does not keep a share of the tokens", "choose only_sparse or sparse")
+    switches = ladder.get(stage).switches
+    if switches.get("sparse", {}).get("keep") != "share" or switches["tokens"]["enabled"]:
+        raise SettingsError(f"surface: {stage} does not keep a share of the patches alone", "choose only_sparse")
+    # Before any training: whether every T fits the splits and the language model.
+    for window in windows:
+        for split in ("train", "select", "test"):
+            origins(borders, split, window, geometry.horizon)
+        for name, share in ((BELOW, None), (stage, shares[0])):
+            own = _settings(settings, benchmark, name, geometry.window / window, steps, share)
+            build(ladder.get(name), replace(geometry, window=window), own, benchmark, seed)
     # Targets that every T can be asked for: an early one has no long window before it.
     test = origins(borders, "test", max(windows), geometry.horizon)
     chosen = test[np.unique(np.linspace(0, len(test) - 1, min(test_windows, len(test))).astype(int))]
@@ -106,7 +113,7 @@ def surface(
         tell(f"T = {window}: {len(chosen)} test windows")
         _judge(tried, data, chosen, settings.judge.batch_windows)
         said = {"benchmark": benchmark, "window": window, "windows": len(chosen), "seed": seed}
-        series = settings.judge.batch_windows * len(arrays.channels)
+        series = min(settings.judge.batch_windows, len(chosen)) * len(arrays.channels)
         for one in tried:
             more = {
                 **said,
@@ -138,7 +145,9 @@ def _judge(tried: Sequence[_Tried], data: WindowData, chosen: np.ndarray, batch_
                 forecasts(one.model, batch, precision, threads)  # makes what stays
             began = time.perf_counter()
             ahead = forecasts(one.model, batch, precision, threads).cpu()
-            one.seconds.append(time.perf_counter() - began)
+            # The last batch may be smaller than the others, which are what is told of.
+            if len(batch.x) == min(batch_windows, len(chosen)):
+                one.seconds.append(time.perf_counter() - began)
             total, count = masked_sum("mse", ahead, batch.y, batch.mask)
             one.total, one.count = one.total + total, one.count + count
 
@@ -150,7 +159,8 @@ def _settings(
     usual = settings.train_of(benchmark, stage)
     train = {
         "batch_windows": max(1, round(usual.batch_windows * ratio)),
-        "eval_windows": max(1, round(usual.eval_windows * ratio)),
+        # 0 stays 0: all of `select`.
+        "eval_windows": max(1, round(usual.eval_windows * ratio)) if usual.eval_windows else 0,
         **({"steps": steps, "eval_every": max(1, steps // 2)} if steps else {}),
     }
     model = {"sparse": {"share": share}} if share is not None else {}
@@ -164,7 +174,11 @@ def _settings(
 def _peaks(one: _Tried, window: int) -> dict[str, float | str]:
     """Peak memory of training and of forecasting 28 generated series, MiB, a process each; or why there is none."""
     model = one.model.settings
-    own: dict[str, Any] = {"llm_layers": model.llm_layers, "prototypes": model.prototypes, "d_ff": model.d_ff}
+    own = asdict(model)
+    # What makes the stage what it is comes with its name.
+    for part in (*ladder.get(one.stage).switches, "tokens", "streams", "sparse", "budget", "backbone"):
+        own.pop(part, None)
+    own["prompt"] = {"tokens": model.prompt.tokens}
     if one.share is not None:
         own["sparse"] = {"share": one.share}
     side = Side(one.stage, place_of(one.asked).precision, own)

@@ -32,6 +32,7 @@ class Estimate(NamedTuple):
         eval_window: per window forecast.
         validation_windows: windows scored at each validation of this run.
         calibration_windows: windows forecast after training, while a token budget's sizes are chosen, at most.
+            (A regression to average with is not counted: seconds at a window of 512.)
         watched_windows: scored at each look of a curriculum.
     """
 

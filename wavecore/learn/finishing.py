@@ -1,4 +1,8 @@
-"""What is found after training and kept with the weights: a token budget's sizes, the linear model to average with."""
+"""What a model needs beside the weights that are trained step by step, and where it comes from.
+
+`regress` looks at the data alone and comes before training, so that data it cannot use stop a run before it has cost
+hours; `finish` comes after.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +12,54 @@ from torch import nn
 
 from wavecore.config import TrainSettings
 from wavecore.learn.calibrate import calibrate
-from wavecore.learn.device import place_of
-from wavecore.learn.least_squares import least_squares
+from wavecore.learn.least_squares import Affine, least_squares
+from wavecore.model.regression import Regression
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.splits import Borders
 from wavecore.series.windows import WindowData
 
+Found = tuple[Affine, list[dict[str, Any]]]
 
-def finish(model: nn.Module, data: WindowData, borders: Borders, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Find what the model needs beside its weights, and leave it in its buffers.
+
+def regress(model: nn.Module, data: WindowData, borders: Borders, device: str, threads: int) -> Found | None:
+    """The linear regression of a model that has one; None where it has none.
 
     Args:
-        model: trained.
+        model: as built.
+        data: the standardized series.
+        borders: its splits; `decide` and `test` are not looked at.
+        device, threads: of the run.
+
+    Raises:
+        DataError: see `least_squares`.
+    """
+    if not isinstance(getattr(model, "linear", None), Regression):
+        return None
+    return least_squares(data.to(device), borders, threads)
+
+
+def finish(
+    model: nn.Module, data: WindowData, borders: Borders, settings: TrainSettings, found: Found | None
+) -> list[dict[str, Any]]:
+    """Leave in the model what belongs to it: the regression, then a token budget's sizes.
+
+    Args:
+        model: trained, where anything in it is.
         data: the standardized series.
         borders: its splits; `test` is not looked at.
         settings: of the training run.
+        found: by `regress`.
 
     Returns:
-        what was tried, each with `error` and `chosen`: see `calibrate` and `least_squares`; [] where there is nothing
-        to find.
+        what was tried, each with `error` and `chosen`: see `least_squares` and `calibrate`; [] where nothing was.
     """
-    if not isinstance(model, TimeLLM):
-        return []
     rows: list[dict[str, Any]] = []
-    if model.linear is not None:
-        affine, rows = least_squares(data.to(place_of(settings).device), borders, settings.threads)
-        model.linear.become(affine.weight, affine.bias)
+    if found is not None:
+        affine, rows = found
+        regression = model.linear
+        assert isinstance(regression, Regression)
+        regression.become(affine.weight, affine.bias)
     # Afterwards: the sizes of a budget are those with which the whole forecast is good enough.
-    return rows + (calibrate(model, data, borders, settings) if model.budget is not None else [])
+    if isinstance(model, TimeLLM) and model.budget is not None:
+        return rows + calibrate(model, data, borders, settings)
+    return rows

@@ -22,7 +22,7 @@ from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
 
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 1.0)
-CHUNK = 512  # windows at once
+CHUNK_BYTES = 2**25  # of windows in float64 at once
 
 
 class Affine(NamedTuple):
@@ -94,8 +94,9 @@ def _regressions(data: WindowData, borders: Borders, centred: bool) -> Iterator[
 def _pairs(data: WindowData, borders: Borders, split: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Windows [M, T] and their targets [M, H] in float64, all of them observed."""
     chosen = origins(borders, split, data.window, data.horizon)
-    for start in range(0, len(chosen), CHUNK):
-        batch = data.batch(chosen[start : start + CHUNK])
+    at_once = max(1, CHUNK_BYTES // (8 * data.window * data.n_channels))
+    for start in range(0, len(chosen), at_once):
+        batch = data.batch(chosen[start : start + at_once])
         whole = batch.mask.all(dim=1)
         yield batch.x.transpose(1, 2)[whole].double(), batch.y.transpose(1, 2)[whole].double()
 

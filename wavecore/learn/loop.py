@@ -408,10 +408,11 @@ def _loop(run: _Run, bar: Any) -> Literal["steps", "patience"]:
         if run.due():
             run.validate()
             bar.set_postfix(select=f"{run.position.curve[-1]['select']:.4f}", best=run.position.best_step)
-        if run.position.worse >= settings.patience:
-            return "patience"
-        if run.position.step >= settings.steps:
-            return "steps"
+        done = run.position.worse >= settings.patience or run.position.step >= settings.steps
+        if done:
+            # What comes after training may be stopped too, and should not cost the last steps.
+            run.save()
+            return "patience" if run.position.worse >= settings.patience else "steps"
         run.look()
         if run.position.step % settings.checkpoint_every == 0:
             run.save()

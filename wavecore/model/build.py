@@ -16,6 +16,7 @@ from wavecore.errors import SettingsError
 from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.model.frozen import Backbone
+from wavecore.model.regression import Ridge
 from wavecore.model.scales import Scales
 from wavecore.model.seasonal import SeasonalNaive
 from wavecore.model.settings import TimeLLMSettings
@@ -68,10 +69,11 @@ def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearS
         return settings.model_of(benchmark, stage.name, DLinearSettings)
     if stage.family == "time_llm":
         return settings.model_of(benchmark, stage.name, TimeLLMSettings)
-    if stage.family == "seasonal_naive":
+    if stage.family in ("ridge", "seasonal_naive"):
         return settings.model_of(benchmark, stage.name, NoSettings)
     raise SettingsError(
-        f"stage {stage.name!r} is of the unknown family {stage.family!r}", "families: dlinear, seasonal_naive, time_llm"
+        f"stage {stage.name!r} is of the unknown family {stage.family!r}",
+        "families: dlinear, ridge, seasonal_naive, time_llm",
     )
 
 
@@ -90,6 +92,8 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
             return DLinear(geometry.window, geometry.horizon, len(geometry.channels), chosen)
         if isinstance(chosen, TimeLLMSettings):
             return _time_llm(geometry, chosen, seed)
+        if stage.family == "ridge":
+            return Ridge(geometry.window, geometry.horizon)
         return SeasonalNaive(geometry.window, geometry.horizon, geometry.season)
 
 

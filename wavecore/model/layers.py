@@ -251,35 +251,3 @@ class Skip(nn.Module):
     def forward(self, series: Tensor) -> Tensor:
         """[M, T] → [M, H]."""
         return F.linear(series, self.weight)
-
-
-class Regression(nn.Module):
-    """An affine map of the window as it is, found after training and none until then.
-
-    Args:
-        window, horizon: T and H.
-
-    Attributes:
-        weight, bias: [H, T], [H].
-        known: whether they were found.
-    """
-
-    weight: Tensor
-    bias: Tensor
-    known: Tensor
-
-    def __init__(self, window: int, horizon: int) -> None:
-        super().__init__()
-        self.register_buffer("weight", torch.zeros(horizon, window))
-        self.register_buffer("bias", torch.zeros(horizon))
-        self.register_buffer("known", torch.tensor(False))
-
-    def become(self, weight: Tensor, bias: Tensor) -> None:
-        """Take what was found, [H, T] and [H]."""
-        self.weight.copy_(weight)
-        self.bias.copy_(bias)
-        self.known.fill_(True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, T, N] → [B, H, N]."""
-        return F.linear(x.transpose(1, 2), self.weight, self.bias).transpose(1, 2)

@@ -30,7 +30,6 @@ from wavecore.model.layers import (
     Mapping,
     OneAttention,
     PatchEmbedding,
-    Regression,
     Reprogramming,
     Skip,
     WordPrototypes,
@@ -38,6 +37,7 @@ from wavecore.model.layers import (
     patches,
 )
 from wavecore.model.prompts import Known, PromptReader
+from wavecore.model.regression import Regression
 from wavecore.model.scales import Scales
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.streams import Streams
@@ -55,7 +55,7 @@ class Trace(NamedTuple):
         reprogrammed: [M, K, D]; K is L but for a token budget and the wavelet stages.
         hidden: last hidden states, [M, K, D] behind a cached prompt, [M, P+L, D] computed plainly; without a language
             model the reprogrammed tokens.
-        forecast: [B, H, N].
+        forecast: [B, H, N], before it is averaged with a regression's.
         groups: which patches were read in place of which; None where all were read for themselves.
     """
 
@@ -415,7 +415,7 @@ class TimeLLM(nn.Module):
             found.append(Part("language model without its words", 0, frozen - self.words.numel()))
         found += [part(name, module) for name, module in self._further()]
         if self.linear is not None:
-            found.append(Part("linear regression", self.linear.weight.numel() + self.linear.bias.numel(), 0))
+            found.append(self.linear.weight_part())
         return (*found, part("head", self.head))
 
 
