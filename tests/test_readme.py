@@ -115,6 +115,21 @@ def test_every_row_of_the_findings_is_what_the_results_say() -> None:
         assert line.rsplit("|", 2)[0] in found, line
 
 
+def test_the_errors_per_scale_of_the_findings_are_those_of_the_results() -> None:
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    head = re.search(r"^\| `(\w+)` \| (A\d.*) \|$", page, re.MULTILINE)
+    assert head is not None
+    bands = [cell.split()[0] for cell in head.group(2).split(" | ")]
+    lines = page[head.end() :].split("\n\n")[0].splitlines()[2:]
+    assert len(lines) >= 3
+    for line in lines:
+        stage, *shown = (cell.strip(" `") for cell in line.strip("| ").split("|"))
+        files = (ROOT / "results" / head.group(1) / stage).glob("seed=*/metrics.json")
+        found = [{tuple(row[:3]): row[3] for row in json.loads(file.read_text())["rows"]} for file in files]
+        means = [sum(rows["mse", "scale", band] for rows in found) / len(found) for band in bands]
+        assert shown == [f"{mean:.4f}" for mean in means], stage
+
+
 def test_what_the_python_examples_of_the_docs_import_is_there() -> None:
     import importlib
 
