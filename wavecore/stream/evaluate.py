@@ -1,0 +1,160 @@
+"""A learner, judged over a stream: rows of a split pushed in order, every forecast that lies in it scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from wavecore.config import FeatureSettings
+from wavecore.errors import DataError
+from wavecore.judge.metrics import HasScale, Judge, JudgeResult
+from wavecore.series.splits import Borders, origins
+from wavecore.series.windows import WindowData
+from wavecore.stream.delay import check_delay
+from wavecore.stream.learners import Noted, Titan
+from wavecore.stream.session import Label, Learner, Session, Shape
+from wavecore.stream.settings import OnlineSettings
+
+Array = np.ndarray[Any, np.dtype[Any]]
+AT_ONCE = 256  # forecasts judged at once
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream gave.
+
+    Attributes:
+        result: all errors, on standardized channels.
+        r2: per channel, 1 − sum of squared errors / sum of squares around the channel's mean over all scored targets,
+            [N]; NaN of a channel that never changes.
+        labels: how many came in time to be learned from.
+        forecast_seconds, learn_seconds: of each row, [n].
+        noted: what Titan-Stream told of each forecast; [] of others.
+        errors: origin and loss of each of its labels.
+    """
+
+    result: JudgeResult
+    r2: Array
+    labels: int
+    forecast_seconds: Array
+    learn_seconds: Array
+    noted: tuple[Noted, ...] = ()
+    errors: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def mean_r2(self) -> float:
+        """The mean over the channels that have one."""
+        return float(np.nanmean(self.r2))
+
+
+@dataclass
+class _Timed:
+    """A learner and how long it takes."""
+
+    learner: Learner
+    forecasting: list[float] = field(default_factory=list)
+    learning: float = 0.0
+
+    def forecast(self, x: Tensor, origin: int) -> tuple[Tensor, Any]:
+        began = time.perf_counter()
+        found = self.learner.forecast(x, origin)
+        self.forecasting.append(time.perf_counter() - began)
+        return found
+
+    def learn(self, labels: Sequence[Label]) -> None:
+        began = time.perf_counter()
+        self.learner.learn(labels)
+        self.learning += time.perf_counter() - began
+
+    def state(self) -> dict[str, Tensor]:
+        return self.learner.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self.learner.restore(state)
+
+
+def stream(
+    learner: Learner,
+    data: WindowData,
+    borders: Borders,
+    shape: Shape,
+    online: OnlineSettings,
+    scaler: HasScale,
+    scale: Array,
+    split: str = "test",
+    tick: Callable[[int], object] = lambda done: None,
+) -> Streamed:
+    """Push the rows of `split` one by one, after the window before it, and judge every forecast that lies in it.
+
+    Args:
+        learner: see `wavecore.stream.learners`; what it learned before is all it knows.
+        data: the standardized series. The learner sees a row when it is pushed, not before.
+        borders: its splits.
+        shape, online: of the session.
+        scaler, scale: of the judge: train deviation and seasonal scale per channel.
+        split: `test`, or `validation` to choose settings by.
+        tick: told after each forecast.
+
+    Raises:
+        SettingsError: a delay behind which no label comes.
+        DataError: not one target was observed.
+    """
+    scored = origins(borders, split, shape.window, shape.horizon)
+    first, last = int(scored[0]), int(scored[-1])
+    check_delay(online.delay, shape.horizon, last + shape.horizon - first)
+    timed = _Timed(learner)
+    session = Session(timed, shape, online, first - shape.window)
+    judge = Judge(shape.channels, shape.horizon, scaler, scale, FeatureSettings(wavelet="db2"))
+    moments = np.zeros((4, len(shape.channels)))
+    made: list[Array] = []
+    noted: list[Noted] = []
+    errors: list[tuple[int, float]] = []
+    learning: list[float] = []
+    # The forecast from origin o is made when row o − 1 has come.
+    for row in range(first - shape.window, last):
+        values = data.values[row]
+        if online.missing == "skip":
+            values = values.where(data.observed[row], float("nan"))
+        ahead = session.push(values)
+        if ahead is None:
+            continue
+        tick(1)
+        made.append(ahead.numpy())
+        learning.append(timed.learning)
+        timed.learning = 0.0
+        if isinstance(learner, Titan):
+            assert learner.noted is not None
+            noted.append(learner.noted)
+            if learner.error is not None and (not errors or errors[-1][0] != learner.error[0]):
+                errors.append(learner.error)
+    for start in range(0, len(scored), AT_ONCE):
+        batch = data.batch(scored[start : start + AT_ONCE])
+        ahead_of = np.stack(made[start : start + AT_ONCE])
+        judge.update(batch.origin, ahead_of, batch.y, batch.mask)
+        moments += _moments(ahead_of, batch.y.numpy(), batch.mask.numpy())
+    result = judge.result()
+    if not result.n_points:
+        raise DataError(f"no target was observed in {split}", "move the split borders")
+    return Streamed(
+        result, _r2(moments), session.pending.labelled, np.array(timed.forecasting), np.array(learning),
+        tuple(noted), tuple(errors),
+    )  # fmt: skip
+
+
+def _moments(ahead: Array, y: Array, mask: Array) -> Array:
+    """Of [B, H, N], per channel: squared error, number, sum and sum of squares of the scored targets, [4, N]."""
+    y = np.where(mask, y, 0.0).astype(np.float64)
+    wrong = np.where(mask, ahead - y, 0.0)
+    return np.stack([part.sum(axis=(0, 1)) for part in (wrong**2, mask, y, y**2)])
+
+
+def _r2(moments: Array) -> Array:
+    error, count, total, squares = moments
+    with np.errstate(divide="ignore", invalid="ignore"):
+        around = squares - total**2 / count
+        return np.where(around > 1e-9 * squares, 1 - error / around, np.nan)

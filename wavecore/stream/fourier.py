@@ -1,0 +1,129 @@
+"""ELF: a frozen forecaster beside a linear one in Fourier space that is solved anew with every label, weighted by their
+recent errors (Lee, Toner, Singh, Joosen and Asenov, "Lightweight Online Adaption for Time Series Foundation Model
+Forecasts", ICML 2025).
+
+The linear part. A window and what followed it, less the window's mean and over its deviation, go to their lowest
+frequencies x [F] and y [G]. W [F, G] minimizes |X W − Y|² + λ |W|² over all labels so far, channels together:
+
+    W = A⁻¹ b,   A = λ I + X* X,   b = X* Y
+    with new rows U: A⁻¹ ← A⁻¹ − A⁻¹ U* (I + U A⁻¹ U*)⁻¹ U A⁻¹   (Woodbury),   b ← b + U* V
+
+The weights of the two, per channel. Slow ones are exp(−rate · all errors so far), normed; fast ones take the errors of
+the last `recent` labels. The two pairs are weighted in the same way by the errors of what each of them would have
+forecast. Errors are mean squares over the horizon.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wavecore.series.normalize import instance_denormalize, instance_normalize, instance_statistics
+from wavecore.stream.learners import Frozen, Parameters
+from wavecore.stream.session import Label
+
+
+class Elf(Frozen):
+    """A frozen forecaster and the linear one.
+
+    Args:
+        model: forecasts a batch; stays as it is.
+        window, horizon, channels: T, H and N.
+        ridge: λ.
+        keep: share of the frequencies of the window, and of the horizon, that are used; the lowest.
+        rate: of the weights.
+        recent: labels that fast weights look at.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        window: int,
+        horizon: int,
+        channels: int,
+        ridge: float = 20.0,
+        keep: float = 0.9,
+        rate: float = 0.5,
+        recent: int = 200,
+    ) -> None:
+        super().__init__(model, horizon)
+        self.window, self.rate = window, rate
+        self.known, self.asked = (max(1, round(keep * (n // 2 + 1))) for n in (window, horizon))
+        self.inverse = torch.eye(self.known, dtype=torch.complex128) / ridge
+        self.cross = torch.zeros(self.known, self.asked, dtype=torch.complex128)
+        # Errors of (frozen, linear) and of (slow, fast), per channel: all so far, and the recent ones label by label.
+        self.total = torch.zeros(2, channels, dtype=torch.float64)
+        self.pairs = torch.zeros(2, channels, dtype=torch.float64)
+        self.latest: deque[Tensor] = deque(maxlen=recent)
+
+    def forecast(self, x: Tensor, origin: int) -> tuple[Tensor, Any]:
+        """[T, N] → [H, N]; to note: both forecasts, and the slow and the fast weights [2, N]."""
+        frozen, _ = super().forecast(x, origin)
+        both = torch.stack([frozen.double(), self._linear(x.double())])
+        slow, fast = self._weights()
+        share = _normed(self.pairs, self.rate)
+        weight = share[0] * slow + share[1] * fast
+        return (weight[:, None] * both).sum(dim=0).float(), (both, slow, fast)
+
+    def learn(self, labels: Sequence[Label]) -> None:
+        """Errors to the weights, windows to the regression."""
+        for label in labels:
+            both, slow, fast = label.note
+            seen = label.mask.sum(dim=0).clamp(min=1)
+            made = torch.stack([both[0], both[1], *((w[:, None] * both).sum(dim=0) for w in (slow, fast))])
+            wrong = ((made - label.y) * label.mask).square().sum(dim=1) / seen
+            self.total += wrong[:2]
+            self.pairs += wrong[2:]
+            self.latest.append(wrong[:2])
+            # What was not observed cannot be regressed on.
+            whole = label.mask.all(dim=0)
+            if whole.any():
+                self._solve(label.x[:, whole].double(), label.y[:, whole].double())
+
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        recent = torch.stack(tuple(self.latest)).sum(dim=0) if self.latest else torch.zeros_like(self.total)
+        return _normed(self.total, self.rate), _normed(recent, self.rate)
+
+    def _linear(self, x: Tensor) -> Tensor:
+        """[T, N] → [H, N]."""
+        mean, std = instance_statistics(x, axis=0)
+        rows = self._spectrum(instance_normalize(x, mean, std, axis=0), self.known)
+        spectrum = rows @ (self.inverse @ self.cross)
+        return instance_denormalize(torch.fft.irfft(spectrum, n=self.horizon, dim=1).T, mean, std, axis=0)
+
+    def _solve(self, x: Tensor, y: Tensor) -> None:
+        """Take in windows [T, M] and what followed them [H, M]."""
+        mean, std = instance_statistics(x, axis=0)
+        rows = self._spectrum(instance_normalize(x, mean, std, axis=0), self.known)
+        ahead = self._spectrum(instance_normalize(y, mean, std, axis=0), self.asked)
+        turned = self.inverse @ rows.mH
+        inner = torch.eye(len(rows), dtype=turned.dtype) + rows @ turned
+        self.inverse = self.inverse - turned @ torch.linalg.solve(inner, turned.mH)
+        self.cross = self.cross + rows.mH @ ahead
+
+    @staticmethod
+    def _spectrum(x: Tensor, count: int) -> Tensor:
+        """[T, M] → the lowest frequencies [M, count]."""
+        return torch.fft.rfft(x, dim=0)[:count].T
+
+    def state(self) -> Parameters:
+        """Regression and errors."""
+        found = {"inverse": self.inverse, "cross": self.cross, "total": self.total, "pairs": self.pairs}
+        # safetensors knows no complex numbers of this size.
+        found = {k: torch.view_as_real(t) if t.is_complex() else t for k, t in found.items()}
+        return {k: t.clone() for k, t in found.items()} | {"latest": torch.stack([*self.latest, self.total * 0])}
+
+    def restore(self, state: Parameters) -> None:
+        """Regression and errors as they were."""
+        self.inverse, self.cross = (torch.view_as_complex(state[k].clone()) for k in ("inverse", "cross"))
+        self.total, self.pairs = state["total"].clone(), state["pairs"].clone()
+        self.latest = deque(state["latest"][:-1].clone(), maxlen=self.latest.maxlen)
+
+
+def _normed(errors: Tensor, rate: float) -> Tensor:
+    """exp(−rate · errors) [K, N], each channel's sum 1."""
+    return torch.softmax(-rate * errors, dim=0)
