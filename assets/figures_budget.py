@@ -63,8 +63,12 @@ def premises(found: Mapping[str, Any], title: str) -> Drawing:
         three.bar(at, told[:, 1], bottom=told[:, 0], label="facts of the window", color=shades(3)[2])
         three.set(xlabel="layer", ylabel="attention to the prompt, %")
         legend(figure, three, columns=2)
-        four.plot(depths, [100 * row["change"] for row in found["cut"]], marker="o", color="black")
+        cut = found["cut"]
+        four.plot(depths, [100 * row["change"] for row in cut], marker="o", color="black", label="from all layers")
+        own = [100 * row["added"] for row in cut[1:]]
+        four.plot(depths[1:], own, marker="s", linestyle="--", color="grey", label="from one layer less")
         four.set(xlabel="layers that see the prompt", ylabel="forecast changed, % of its spread", ylim=(0, None))
+        four.legend(fontsize="small")
         figure.suptitle(literal(title))
         return finished(figure)
 

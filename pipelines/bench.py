@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -110,7 +111,8 @@ def _everything(peer: bool) -> Iterator[Row]:
     from wavecore.bench.stream import streamed
     from wavecore.errors import StorageError
 
-    yield machine()
+    here = machine()
+    yield replace(here, more={**here.more, **_origin()})
     for bench in ("infer", "train"):
         for count, repeats in ((28, 5), (112, 3)):
             yield from speed(bench, "minilm", count, repeats, 2, SIZE, peer)
@@ -128,6 +130,22 @@ def _everything(peer: bool) -> Iterator[Row]:
     except StorageError as error:
         yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
     yield from streamed(1.0)
+
+
+def _origin() -> dict[str, str]:
+    """Which code is measured, and when: the commit, with a + where files differ from it."""
+    import subprocess
+    from datetime import UTC, datetime
+
+    from assets.project import Project
+
+    def git(*command: str) -> str:
+        done = subprocess.run(["git", *command], cwd=Project.find().root, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+    commit = git("rev-parse", "--short=10", "HEAD")
+    return {"commit": f"{commit}{changed}" if commit else "no git", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def _ladder() -> tuple[str, ...]:

@@ -214,6 +214,8 @@ def features(rows: Rows) -> list[str]:
         other = f" : {row['other_seconds']:.3g}" if row["other_seconds"] is not None else ""
         error = "–" if row["error"] is None else f"{row['error']:.1e}"
         peak = f"{row['peak_mb']:,.0f} ({row['series_mb']:,.0f} of them the series)" if "peak_mb" in row else "–"
+        if row.get("apart"):
+            peak += f"; {row['loaded_mb']:,.0f} while the series was drawn"
         count = row.get("windows", row["series"])
         threads = f"{row.get('threads', '–')}" + (f" : {row['other_threads']}" if "other_threads" in row else "")
         cells = (what, f"{count:,}", ratio, threads, f"{row['seconds']:.3g}{other}", error, peak)
@@ -223,7 +225,12 @@ def features(rows: Rows) -> list[str]:
 
 def machine(rows: Rows) -> list[str]:
     """What it was measured on, a line."""
-    return [f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}" for row in rows if row["bench"] == "machine"]
+    found = []
+    for row in rows:
+        if row["bench"] == "machine":
+            made = f", commit {row['commit']}, {row['date']}" if "commit" in row else ""
+            found.append(f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}{made}")
+    return found
 
 
 TABLES = (speed, memory, scale, kept, stages, surface, latency, limits, features)

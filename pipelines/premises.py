@@ -31,7 +31,8 @@ def premises(
         cut = found["cut"][layer - 1]
         said = f"{100 * (fixed + facts):.1f}% of the attention goes to the prompt ({100 * facts:.1f}% to the facts)"
         change = f"without it from here on forecasts change by {100 * cut['change']:.1f}% of their spread"
-        typer.echo(f"layer {layer}: {said}; {change}, error {cut['error']:.4f}")
+        added = f"seeing it in this layer too changes them by {100 * found['cut'][layer]['added']:.1f}%"
+        typer.echo(f"layer {layer}: {said}; {change}, error {cut['error']:.4f}; {added}")
     typer.echo(f"everything read: error {found['cut'][-1]['error']:.4f} on `decide`")
     typer.echo(f"picture: {found['picture']}")
 

@@ -38,8 +38,9 @@ def premises(
         contribution: [L], share of a window's whitened spectrum that the k + 1 most contributing patches hold; mean.
         evidence: [L - 1], distance of the next patch kept from all kept before, over that of the first; mean.
         influence: per layer the shares of the patches' attention that go to description and task, and to the facts.
-        cut: per depth d (the prompt seen in the first d layers only): depth, error on `decide`, and change, the root
-        mean square change of the forecasts over their standard deviation.
+        cut: per depth d (the prompt seen in the first d layers only): depth, error on `decide`, and two root mean
+        squares over the standard deviation of the forecasts: change, from those with the prompt in all layers, which
+        counts all layers behind d; and added, from those of one layer less, which is layer d's own (0 at depth 0).
 
     Raises:
         SettingsError: the model has no prompt to cut.
@@ -72,8 +73,13 @@ def premises(
                 ahead = model.trace(batch.x, use=Use(model.patches, None if depth == layers else seen)).forecast
                 forecasts[depth].append(ahead.cpu().numpy())
                 errors[depth] += ((ahead - batch.y).square() * batch.mask).sum().item(), batch.mask.sum().item()
-    whole = np.concatenate(forecasts[layers])
+    ahead_at = [np.concatenate(parts) for parts in forecasts]
+    whole = ahead_at[layers]
     spread = float(whole.std()) or 1.0
+
+    def apart(one: np.ndarray, other: np.ndarray) -> float:
+        return float(np.sqrt(np.square(one - other).mean()) / spread)
+
     series_seen = sum(len(part) for part in shares)
     mean = torch.stack(told).sum(dim=0) / series_seen
     return {
@@ -85,7 +91,8 @@ def premises(
             {
                 "depth": depth,
                 "error": float(errors[depth, 0] / errors[depth, 1]),
-                "change": float(np.sqrt(np.square(np.concatenate(forecasts[depth]) - whole).mean()) / spread),
+                "change": apart(ahead_at[depth], whole),
+                "added": apart(ahead_at[depth], ahead_at[max(0, depth - 1)]),
             }
             for depth in range(layers + 1)
         ],

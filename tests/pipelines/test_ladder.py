@@ -70,6 +70,19 @@ def test_it_climbs_goes_on_and_ends(mine: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("models", [True, False])
+def test_after_a_change_of_settings_all_seeds_are_done_again_one_by_one(models: bool, mine: Path) -> None:
+    """Also in a clone that has the results of before and no models."""
+    fine(mine, *ASK)
+    edit(mine / "params.yaml", "steps: 120, batch_windows: 32", "steps: 60, batch_windows: 32")
+    if not models:
+        shutil.rmtree(mine / "store" / "models" / "tiny" / "dlinear")
+    said = fine(mine, *ASK)
+    assert "2 trained and judged now" in said.err
+    assert {state for _, _, state in states(fine(mine, *ASK, "--dry-run", "--json"))} == {"done"}
+    up_to_date(mine)
+
+
 def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -> None:
     """Exported, trained by a process that knows of no project, and taken: the files that a run here writes."""
     folder = tmp_path / "out"

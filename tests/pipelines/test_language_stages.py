@@ -169,7 +169,11 @@ def test_premises_are_measured_and_drawn(project: Path) -> None:
     assert found["contribution"][-1] == pytest.approx(1, abs=1e-4)
     assert found["evidence"] == sorted(found["evidence"], reverse=True)
     assert [row["depth"] for row in found["cut"]] == [0, 1, 2]
-    assert found["cut"][-1]["change"] == 0
+    first, middle, last = found["cut"]
+    assert last["change"] == first["added"] == 0
+    # Two layers: what the last one adds is what is lost without it.
+    assert last["added"] == pytest.approx(middle["change"])
+    assert middle["added"] > 0
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     assert "% of a window's whitened spectrum" in fine(project, "premises", "-b", "tiny", "--windows", "8").out
     assert "choose base, prompt or budget" in refused(project, "premises", "-b", "tiny", "-s", "no_llm")

@@ -5,7 +5,10 @@ No number of seconds is tested: what is slow here says nothing about what is slo
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,9 +20,9 @@ import torch
 from benched import TINY, restless
 from language import budgeted, made, tokenizer_of, window_data
 
-from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, stages, stream
+from wavecore.bench import features, kept, latency, limits, loop, memory, rows, scale, speed, stages, stream
 from wavecore.bench.child import ask
-from wavecore.bench.models import Side, batch, geometry, make
+from wavecore.bench.models import Drawn, Side, batch, geometry, make
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.speed import _each
 from wavecore.config import FeatureSettings, TrainSettings
@@ -45,7 +48,7 @@ COMMON = (
 @pytest.fixture
 def tiny(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
     """The folder of a tiny language model, which every benchmark of models takes in place of what it is told."""
-    for module in (memory, limits, scale, latency, stages):
+    for module in (memory, limits, scale, latency, stages, speed):
         monkeypatch.setattr(module, "backbone_of", lambda name: nullcontext(str(folders["bert"])))
     return str(folders["bert"])
 
@@ -200,9 +203,42 @@ def test_streaming_is_measured_without_the_parents_memory() -> None:
     found = row.plain()
     assert (found["path"], found["stride"]) == ("streamed", 32)
     assert found["windows"] == ((125_000 - WINDOW) // 32 + 1) * 2
-    assert 20 < found["loaded_mb"] <= found["peak_mb"] < ballast.nbytes / 2**20
-    assert found["peak_mb"] < found["loaded_mb"] + 8
+    assert 20 < found["loaded_mb"] < ballast.nbytes / 2**20
+    assert found["series_mb"] < found["peak_mb"] < found["loaded_mb"] + 8
     assert found["seconds"] > 0
+
+
+def test_the_peak_of_what_comes_later_is_not_hidden_by_what_came_before() -> None:
+    code = (
+        "import json; from wavecore.bench.child import forget_peak, peak_mb\n"
+        "large = bytearray(80 * 2**20); before = peak_mb(); del large\n"
+        "apart = forget_peak(); small = bytearray(8 * 2**20); print(json.dumps([before, apart, peak_mb()]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    before, apart, after = json.loads(done.stdout)
+    assert before > 80
+    assert not apart or 8 < after < before - 60
+
+
+def test_where_there_is_no_bf16_nothing_is_measured_in_it(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wavecore.learn.device.native_bf16", lambda device: False)
+    measured = speed.speed("infer", "minilm", 7, 1, 1, Size(2, 1, 1), peer=False, window=WINDOW, model=TINY)
+    found = [row.plain() for row in measured]
+    assert {row["dtype"] for row in found} == {"float32"}
+    assert [(row["path"], row["other"]) for row in found] == [
+        ("exact", "reference"), ("exact", "plain"), ("exact, static prompt", "reference"), ("budget", "reference")
+    ]  # fmt: skip
+    assert {side.dtype for side in memory.sides(None).values()} == {"float32"}
+    assert {side.dtype for side in scale.paths(WINDOW, Size(2, 1, 1), 0.25).values()} == {"float32"}
+
+
+@pytest.mark.parametrize("full", [0.2, 0.25, 0.3, 1.0])
+def test_steps_that_read_everything_are_just_their_share(full: float, folders: dict[str, Path]) -> None:
+    model = budgeted(folders["bert"], budget={"full": full})
+    assert model.budget is not None
+    drawn = Drawn(model)
+    whole = sum(size.tokens == model.patches for size in drawn.sizes)
+    assert whole / len(drawn.sizes) == pytest.approx(full)
 
 
 def test_a_child_says_why_it_stopped() -> None:

@@ -2,7 +2,8 @@
 
     python -m wavecore.bench.child TASK '{"argument": value, …}'
 
-prints one JSON object: what the task returns and `peak_mb`, or `stopped`: why it could not run.
+prints one JSON object: what the task returns and `peak_mb` (since `forget_peak` where the task called it), or
+`stopped`: why it could not run.
 
 The peak is the kernel's high-water mark of the process's own address space (VmHWM). `ru_maxrss` will not do: on Linux a
 process that was started by another begins with the largest size which that other ever had.
@@ -61,6 +62,15 @@ def peak_mb() -> float:
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # In bytes on macOS, in KiB elsewhere.
     return most / 2**20 if sys.platform == "darwin" else most / 2**10
+
+
+def forget_peak() -> bool:
+    """Let the high-water mark begin anew at what is resident now; False where the system has no way to."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def perform(task: str, given: dict[str, Any]) -> dict[str, Any]:

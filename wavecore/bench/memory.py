@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wavecore.bench import SIZE
 from wavecore.bench.child import ask, peak_mb
-from wavecore.bench.models import Side, Trainer, backbone_of, batch, forecasts, geometry, make
+from wavecore.bench.models import Side, Trainer, backbone_of, batch, fast, forecasts, geometry, make
 from wavecore.bench.rows import Row
 from wavecore.model.settings import Size
 
@@ -27,11 +27,12 @@ WORK = ("train", "infer")
 def sides(size: Size | None, model: dict[str, Any] | None = None, also: Sequence[str] = ()) -> dict[str, Side]:
     """The three that are held against each other, `reference` first; `model` are settings that all of them share.
     Without a size of the budget it is as it is trained. `also`: further stages, by their names."""
+    dtype = fast()
     return {
         "reference": Side("reference", "float32", model),
-        "exact": Side("base", "bf16", model),
-        "budget": Side("budget", "bf16", model, size),
-        **{name: Side(name, "bf16", model) for name in also},
+        "exact": Side("base", dtype, model),
+        "budget": Side("budget", dtype, model, size),
+        **{name: Side(name, dtype, model) for name in also},
     }
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,7 +17,7 @@ from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
 from wavecore.learn.calibrate import hold
 from wavecore.learn.curriculum import Loss
-from wavecore.learn.device import Place, accelerator, threads
+from wavecore.learn.device import Place, accelerator, place_of, threads
 from wavecore.learn.loop import gradients, optimizer_of, update
 from wavecore.model import backbone as language
 from wavecore.model.build import Geometry, build, model_settings
@@ -168,6 +169,11 @@ def plain_twin(model: TimeLLM, backbone: str, shape: Geometry) -> TimeLLM:
     return twin
 
 
+def fast() -> Literal["float32", "bf16"]:
+    """What `precision: auto` is here: bf16, or float32 where the device has no bf16 of its own, which is said once."""
+    return place_of(TrainSettings(precision="auto")).precision
+
+
 def device() -> torch.device:
     """Where everything is measured: CUDA where there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -187,11 +193,14 @@ class Drawn(nn.Module):
         super().__init__()
         assert model.budget is not None
         self.model = model
-        layers, full = len(model.budget.told), model.budget.settings.full
+        layers, full = len(model.budget.told), Fraction(str(model.budget.settings.full))
         facts = range(1, layers + 1)
         sizes = [Size(tokens, seen, layers) for tokens in model.budget.sizes[:-1] for seen in facts]
-        whole = round(len(sizes) * full / (1 - full)) if full < 1 else 1
-        self.sizes = [Size(model.patches, layers, layers)] * whole + (sizes if full < 1 else [])
+        if full == 1:
+            sizes = []
+        # Each size as often as makes the steps that read everything just their share of all.
+        whole = len(sizes) * full / (1 - full) if sizes else Fraction(1)
+        self.sizes = [Size(model.patches, layers, layers)] * whole.numerator + sizes * whole.denominator
         self.step = 0
 
     def forward(self, batch: Batch) -> Tensor:

@@ -78,6 +78,33 @@ def need_peer() -> None:
         raise SettingsError("neuralforecast is not installed", "`make bench` installs it (the extra `bench`)")
 
 
+def peer_prompt_tokens(model: Any, x: Tensor) -> float:
+    """Mean length of the prompts that it makes for windows [M, T], padding left out."""
+    counts: list[float] = []
+
+    class Counting:
+        """Its tokenizer, which notes how long each text was."""
+
+        def __init__(self, own: Any) -> None:
+            self.own = own
+
+        def __call__(self, texts: Any, **given: Any) -> Any:
+            found = self.own(texts, **given)
+            counts.append(float(found["attention_mask"].float().sum(dim=1).mean()))
+            return found
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.own, name)
+
+    own = model.llm_tokenizer
+    model.llm_tokenizer = Counting(own)
+    try:
+        PeerTrainer.infer(model, x, torch.get_num_threads())
+    finally:
+        model.llm_tokenizer = own
+    return sum(counts) / len(counts)
+
+
 class PeerTrainer:
     """Training steps of the peer: forward, backward, Adam on the squared error."""
 

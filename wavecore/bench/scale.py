@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from wavecore.bench import SIZE
 from wavecore.bench.child import ask
 from wavecore.bench.memory import given, sides
-from wavecore.bench.models import Side, backbone_of, batch, forecasts, geometry, make
+from wavecore.bench.models import Side, backbone_of, batch, fast, forecasts, geometry, make
 from wavecore.bench.rows import Row, clocked
 from wavecore.errors import WavecoreError
 from wavecore.model.layers import patch_count
@@ -93,7 +93,7 @@ def paths(window: int, size: Size, share: float, model: dict[str, Any] | None = 
         "reference": reference,
         "exact": exact,
         f"budget, {size.tokens} tokens": budget,
-        f"budget, {share:.0%} of the patches": Side("budget", "bf16", model, size._replace(tokens=part)),
+        f"budget, {share:.0%} of the patches": Side("budget", fast(), model, size._replace(tokens=part)),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from wavecore.bench.models import (
     Trainer,
     backbone_of,
     batch,
+    fast,
     forecasts,
     geometry,
     make,
@@ -37,6 +39,7 @@ def speed(
     size: Size,
     peer: bool,
     window: int = 512,
+    model: dict[str, Any] | None = None,
 ) -> Iterator[Row]:
     """Rows of `train` or `infer` at one size.
 
@@ -48,26 +51,28 @@ def speed(
         threads: of the CPU.
         size: of the budget when forecasting; in training all that can be drawn has its turn.
         peer: also against neuralforecast, which must be installed.
+        window: T.
+        model: settings that all sides but the peer share.
     """
     shape, data = geometry(window), batch(series, window)
     with backbone_of(backbone) as name:
-        reference = make(REFERENCE, name, shape)
+        reference = make(replace(REFERENCE, model=model), name, shape)
         told = {"reference_" + key: value for key, value in prompt_tokens(reference, data).items()}
-        sides = {
-            "exact": Side("base", "bf16"),
-            "exact, float32": Side("base", "float32"),
-            "exact, static prompt": Side("base.static_prompt", "bf16"),
-        }
-        sides["budget"] = Side("budget", "bf16", size=size if bench == "infer" else None)
+        dtype = fast()
+        sides = {"exact": Side("base", dtype, model)}
+        if dtype != "float32":
+            sides["exact, float32"] = Side("base", "float32", model)
+        sides["exact, static prompt"] = Side("base.static_prompt", dtype, model)
+        sides["budget"] = Side("budget", dtype, model, size if bench == "infer" else None)
         for path, side in sides.items():
-            model = make(side, name, shape)
-            mine = prompt_tokens(model, data)
+            own = make(side, name, shape)
+            mine = prompt_tokens(own, data)
             budget = side.stage == "budget"
             extra: dict[str, Any] = {**mine, **told, "threads": threads}
             if bench == "train":
-                steps, step = 1, Trainer(model, data, side.dtype, threads)
+                steps, step = 1, Trainer(own, data, side.dtype, threads)
                 if budget:
-                    drawn = Drawn(model)
+                    drawn = Drawn(own)
                     steps = len(drawn.sizes)
                     step = Trainer(drawn, data, side.dtype, threads, steps)
                     extra |= {"tokens_mean": statistics.mean(size.tokens for size in drawn.sizes)}
@@ -76,16 +81,20 @@ def speed(
                 extra["steps_counted"] = steps
             else:
                 times = alternate(
-                    lambda m=model, s=side: forecasts(m, data, s.dtype, threads),  # type: ignore[misc]
+                    lambda m=own, s=side: forecasts(m, data, s.dtype, threads),  # type: ignore[misc]
                     lambda: forecasts(reference, data, "float32", threads),
                     repeats,
                 )
                 extra |= side.size._asdict() if side.size else {}
             yield Row(bench, path, "reference", backbone, series, side.dtype, "float32", **times, more=extra)
             if path in ("exact", "exact, float32"):
-                yield _against_plain(bench, model, side, name, backbone, series, repeats, threads, shape, data)
+                yield _against_plain(bench, own, side, name, backbone, series, repeats, threads, shape, data)
         if peer:
-            peered = {"reference": REFERENCE, "reference, fused attention": FUSED, "exact": sides["exact"]}
+            peered = {
+                "reference": replace(REFERENCE, model=model),
+                "reference, fused attention": replace(FUSED, model=model),
+                "exact": sides["exact"],
+            }
             if bench == "infer":
                 peered["budget"] = sides["budget"]
             yield from _against_peer(bench, peered, reference, name, backbone, series, repeats, threads, shape, data)
@@ -112,10 +121,12 @@ def _against_plain(
         )  # fmt: skip
     exact = forecasts(twin, data, "float32", threads)
     error = difference(forecasts(model, data, "float32", threads), exact)
-    low = {
-        "error_bf16": difference(forecasts(model, data, "bf16", threads), exact),
-        "other_error_bf16": difference(forecasts(twin, data, "bf16", threads), exact),
-    }
+    low = {}
+    if fast() == "bf16":
+        low = {
+            "error_bf16": difference(forecasts(model, data, "bf16", threads), exact),
+            "other_error_bf16": difference(forecasts(twin, data, "bf16", threads), exact),
+        }
     return Row(
         bench, "exact", "plain", backbone, series, side.dtype, side.dtype, **times, error=error,
         more={"threads": threads, "error_dtype": "float32", **low},
@@ -126,7 +137,7 @@ def _against_peer(
     bench: str, sides: dict[str, Side], reference: Any, name: str, backbone: str, series: int, repeats: int,
     threads: int, shape: Any, data: Any,
 ) -> Iterator[Row]:  # fmt: skip
-    from wavecore.bench.peer import PeerTrainer, neuralforecast_model
+    from wavecore.bench.peer import PeerTrainer, neuralforecast_model, peer_prompt_tokens
     from wavecore.model import backbone as language
 
     x = data.x.transpose(1, 2).flatten(end_dim=1)
@@ -136,6 +147,7 @@ def _against_peer(
         language.find(name).folder, shape.window, shape.horizon, shape.patch, settings.d_model, settings.d_ff,
         settings.heads, settings.prototypes, settings.llm_layers,
     )  # fmt: skip
+    theirs = {"other_prompt_tokens": peer_prompt_tokens(found, x)}
     for path, side in sides.items():
         model = make(side, name, shape)
         if bench == "train":
@@ -146,7 +158,8 @@ def _against_peer(
                 lambda: PeerTrainer.infer(found, x, threads),
                 repeats,
             )
-        more = {**prompt_tokens(model, data), "threads": threads, **(side.size._asdict() if side.size else {})}
+        more = {**prompt_tokens(model, data), **theirs, "threads": threads}
+        more |= side.size._asdict() if side.size else {}
         yield Row(bench, path, "neuralforecast", backbone, series, side.dtype, "float32", **times, more=more)
 
 

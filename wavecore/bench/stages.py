@@ -13,7 +13,7 @@ from typing import Any
 from wavecore import stages as ladder
 from wavecore.bench.child import ask
 from wavecore.bench.memory import given
-from wavecore.bench.models import Side, Trainer, backbone_of, batch, forecasts, geometry, make, prompt_tokens
+from wavecore.bench.models import Side, Trainer, backbone_of, batch, fast, forecasts, geometry, make, prompt_tokens
 from wavecore.bench.rows import Row, alternate
 from wavecore.bench.scale import flops
 from wavecore.errors import SettingsError, WavecoreError
@@ -62,7 +62,7 @@ def stages(
     with backbone_of(backbone) as folder:
         for window in windows:
             data = batch(series, window)
-            base = Side(BELOW, "bf16", model)
+            base = Side(BELOW, fast(), model)
             other = _built(base, folder, window)
             for name in chosen:
                 sparse = ladder.get(name).switches["sparse"]["enabled"]
@@ -89,10 +89,11 @@ def stages(
 
 def _pair(work: str, mine: TimeLLM, other: TimeLLM, data: Batch, repeats: int, threads: int) -> dict[str, float]:
     """Both sides in turn."""
+    dtype = fast()
     if work == "train":
-        return alternate(Trainer(mine, data, "bf16", threads), Trainer(other, data, "bf16", threads), repeats)
+        return alternate(Trainer(mine, data, dtype, threads), Trainer(other, data, dtype, threads), repeats)
     return alternate(
-        lambda: forecasts(mine, data, "bf16", threads), lambda: forecasts(other, data, "bf16", threads), repeats
+        lambda: forecasts(mine, data, dtype, threads), lambda: forecasts(other, data, dtype, threads), repeats
     )
 
 
