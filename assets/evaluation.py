@@ -11,6 +11,7 @@ from assets.lineage import column_lineage
 from assets.partitions import BENCHMARK_TO_MODEL, MODELS
 from assets.producing import Made, Work, check_specs, produce
 from assets.project import seed_folder, seeds_in
+from assets.standing import made_now
 from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.errors import StorageError
@@ -60,9 +61,13 @@ def _evaluation(work: Work) -> Made:
     models, results = work.project.models(benchmark, stage), work.outs[0]
     code = code_hash(JUDGE_ROOMS, work.project.root)
     scored, contracts = [], []
-    judged = [s for s in seeds_in(models) if s in wanted]
+    # A seed that was not trained again yet keeps its results, until its own turn comes.
+    judged = [
+        s for s in seeds_in(models) if s in wanted and made_now(work.project, ground, chosen, s, seed_folder(models, s))
+    ]
     if not judged:
-        raise StorageError(f"{models}: there is no model to judge", f"wavecore materialize model '{work.key}'")
+        there = "only models of other settings, data or code" if seeds_in(models) else "no model to judge"
+        raise StorageError(f"{models}: there is {there}", f"wavecore materialize model '{work.key}'")
     for seed in judged:
         due = _identity(ground, seed_folder(models, seed), code)
         keep = [s for s in seeds_in(results) if s in wanted and s != seed]
@@ -71,7 +76,7 @@ def _evaluation(work: Work) -> Made:
             scored.append(seed)
     if set(seeds_in(results)) - set(wanted):
         _rewrite(work, [s for s in seeds_in(results) if s in wanted])
-    return _report(work, ground, wanted, scored, contracts)
+    return _report(work, ground, set(judged) >= set(wanted), scored, contracts)
 
 
 def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
@@ -252,8 +257,7 @@ def _copy(source: Path, target: Path, seeds: list[int]) -> None:
             shutil.copytree(seed_folder(source, seed), seed_folder(target, seed))
 
 
-def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int], contracts: list[Any]) -> Made:
-
+def _report(work: Work, ground: Any, complete: bool, scored: list[int], contracts: list[Any]) -> Made:
     from assets import figures
     from assets.tables import read_parquet
     from wavecore.judge.metrics import WINDOW_MEAN
@@ -299,7 +303,7 @@ def _report(work: Work, ground: Any, wanted: tuple[int, ...], scored: list[int],
             **inside,
             **column_lineage("evaluation"),
         },
-        complete=set(present) >= set(wanted),
+        complete=complete,
         warnings=frozenset({"beats_window_mean"}),
         # One badge per rule: the last seed scored speaks; a failing one has stopped the run before.
         contracts=contracts[-1:],

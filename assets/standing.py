@@ -1,4 +1,4 @@
-"""Whether results are those that a run now would end with, from what they say of themselves: no model need be there."""
+"""Whether results, or a model, are those that a run now would end with, from what they say of themselves."""
 
 from __future__ import annotations
 
@@ -17,6 +17,20 @@ if TYPE_CHECKING:
 
 # `changed`: metrics or losses are not those that the manifest was written with.
 State = Literal["done", "of other settings", "of other code", "changed", "missing"]
+
+
+def made_now(project: Project, ground: Ground, stage: stages.Stage, seed: int, folder: Path) -> bool:
+    """Whether the model in `folder` is of the present settings, data and code, on whatever machine it was trained.
+
+    Raises:
+        StorageError: its manifest cannot be read.
+    """
+    from assets.training import expected_of
+    from wavecore.learn.checkpoint import read_manifest
+
+    found, expected = read_manifest(folder), expected_of(project, ground, stage, seed)
+    same = all(found.get(key) == expected[key] for key in ("config_hash", "backbone_hash", "data_hash"))
+    return same and equal_code(project, str(found.get("code_hash")), expected["code_hash"])
 
 
 def state_of(project: Project, ground: Ground, stage: stages.Stage, seed: int, folder: Path) -> State:

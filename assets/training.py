@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from assets.project import Project
@@ -112,7 +113,7 @@ class Ground:
             self.settings.features_of(self.dataset.name),
         )
 
-    @property
+    @cached_property
     def windows(self) -> WindowData:
         from wavecore.series.windows import WindowData
 
