@@ -26,6 +26,19 @@ def read(path: Path) -> list[dict[str, Any]]:
         raise StorageError(f"{path}: not one JSON object per line ({error})", "run `make bench` again") from error
 
 
+def headline(rows: Rows) -> list[str]:
+    """Of `train` and `infer` what the README shows: the fast path and the budget against the published model, the peer
+    and the plain computation, and how the published model stands to the peer."""
+    told = ("exact", "budget")
+    chosen = [
+        row for row in rows
+        if row["bench"] in ("train", "infer")
+        and (row["path"] in told or row["other"] == "neuralforecast")
+        and (row["other"] != "plain" or row["dtype"] != "float32")
+    ]  # fmt: skip
+    return speed(chosen)
+
+
 def speed(rows: Rows) -> list[str]:
     """`train` and `infer` as Markdown."""
     lines = [

@@ -84,9 +84,11 @@ def test_every_setting_is_in_params_and_known() -> None:
 
 def test_the_benchmark_tables_are_those_of_the_file() -> None:
     """Every line of docs/performance.md's tables of measurements is printed from results/bench.jsonl or kept.jsonl."""
-    from pipelines.bench_table import TABLES, kept, machine, read, speed
+    from pipelines.bench_table import TABLES, headline, kept, machine, read, speed
 
     rows = read(ROOT / "results" / "bench.jsonl")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [line for line in readme.splitlines() if line in headline(rows)] == headline(rows)
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     assert len(speed(rows)) > 12
     of_sizes = kept(read(ROOT / "results" / "kept.jsonl"))
@@ -95,6 +97,32 @@ def test_the_benchmark_tables_are_those_of_the_file() -> None:
     for lines in (*(table(rows) for table in TABLES), of_sizes):
         for line in lines if len(lines) > 2 else ():  # a bench that was not run has a head alone
             assert line in text, line
+
+
+def test_no_row_of_the_bench_is_missing() -> None:
+    """What `wavecore bench all` measures stands in results/bench.jsonl, from one run: nothing was left out of it."""
+    from pipelines.bench import _ladder
+    from pipelines.bench_table import read
+
+    rows = read(ROOT / "results" / "bench.jsonl")
+    assert [row["bench"] for row in rows].count("machine") == 1
+    assert {"commit", "date", "cpu"} <= set(rows[0])
+    found = {(row["bench"], row["backbone"], row["series"], row["path"], row["other"]) for row in rows}
+    ours = {("exact", "reference"), ("exact", "plain"), ("exact, float32", "reference"),
+            ("exact, static prompt", "reference"), ("budget", "reference")}  # fmt: skip
+    peer = {(path, "neuralforecast") for path in ("reference", "reference, fused attention", "exact")}
+    for bench in ("infer", "train"):
+        for backbone, series in (("minilm", 28), ("minilm", 112), ("gpt2", 28)):
+            wanted = ours | (peer if backbone == "minilm" else set())
+            wanted |= {("budget", "neuralforecast")} if backbone == "minilm" and bench == "infer" else set()
+            assert {(bench, backbone, series, *pair) for pair in wanted} <= found
+    assert {row["path"] for row in rows if row["bench"] == "stages"} == set(_ladder())
+    for backbone, lengths in (("minilm", 5), ("qwen2", 5)):
+        assert (
+            len({row.get("window") for row in rows if (row["bench"], row["backbone"]) == ("scale", backbone)}) > lengths
+        )
+    for bench, paths in (("memory", 3), ("latency", 2), ("features", 3), ("wavelet", 1)):
+        assert len({row["path"] for row in rows if row["bench"] == bench and "stopped" not in row}) >= paths
 
 
 def test_every_row_of_the_findings_is_what_the_results_say() -> None:
