@@ -107,7 +107,6 @@ def _everything(peer: bool) -> Iterator[Row]:
     from wavecore.bench.rows import Row, machine
     from wavecore.bench.scale import scale as lengths
     from wavecore.bench.speed import speed
-    from wavecore.bench.stages import stages as costs_of
     from wavecore.bench.stream import streamed
     from wavecore.errors import StorageError
 
@@ -123,7 +122,6 @@ def _everything(peer: bool) -> Iterator[Row]:
     yield from limits("minilm", 4.0)
     yield from one_window()
     yield from lengths("minilm")
-    yield from costs_of(_ladder(), series=28, repeats=3)
     yield from lengths("qwen2", (512, 1024, 2048, 4096, 8192), repeats=1)
     try:
         yield from _features("ettm1_96", 3)
@@ -182,7 +180,8 @@ def everything(
     peer: Annotated[bool, typer.Option(help="Also against neuralforecast.")] = True,
 ) -> None:
     """Every bench of generated windows, and `features` where ETTm1 is there, one after another; the machine should
-    have nothing else to do. What a trained budget costs and saves is `wavecore bench kept`.
+    have nothing else to do. What each stage of the ladder costs is `wavecore bench stages`, what a trained budget costs
+    and saves `wavecore bench kept`.
 
     Raises:
         SettingsError: neuralforecast is asked for and not there; nothing was measured.
