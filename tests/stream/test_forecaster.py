@@ -188,7 +188,7 @@ def test_targets_that_were_not_observed_count_for_nothing() -> None:
     one = objective(reading, y, mask, LossSettings())
     other = objective(reading, torch.where(mask, y, 1e6), mask, LossSettings())
     torch.testing.assert_close(one.total, other.total)
-    assert float(objective(reading, y, torch.zeros_like(mask), LossSettings()).forecast) == 0
+    assert objective(reading, y, torch.zeros_like(mask), LossSettings()).forecast.item() == 0
 
 
 @pytest.mark.parametrize("name", VARIANTS)

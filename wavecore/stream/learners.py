@@ -124,7 +124,7 @@ class Gradient(Frozen):
         """Move the weights against the gradient of `loss`."""
         if not torch.isfinite(loss):
             raise TrainingError(
-                f"learning from the label of row {origin}: the loss is {float(loss)}",
+                f"learning from the label of row {origin}: the loss is {loss.item()}",
                 "lower stream.online.learning_rate",
             )
         grads = torch.autograd.grad(loss, self.learned, allow_unused=True)
