@@ -76,7 +76,7 @@ def accept(project: Project, because: str) -> list[str]:
         {
             "because": because.strip(),
             "date": datetime.now(UTC).date().isoformat(),
-            "commit": _commit(project),
+            "commit": commit_of(project),
             "steps": [s.name for s in fine],
             "code": sorted(map(list, code)),
         },
@@ -100,7 +100,8 @@ def _moved(project: Project, step: Step, now: dict[str, str]) -> list[tuple[str,
     return found
 
 
-def _commit(project: Project) -> str:
+def commit_of(project: Project) -> str:
+    """The commit that the project is at; empty where there is no git."""
     if shutil.which("git") is None:
         return ""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project.root, capture_output=True, text=True)

@@ -136,14 +136,15 @@ def _origin() -> dict[str, str]:
     from datetime import UTC, datetime
 
     from assets.project import Project
+    from pipelines.accept import commit_of
 
-    def git(*command: str) -> str:
-        done = subprocess.run(["git", *command], cwd=Project.find().root, capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    changed = "+" if git("status", "--porcelain", "--untracked-files=no") else ""
-    commit = git("rev-parse", "--short=10", "HEAD")
-    return {"commit": f"{commit}{changed}" if commit else "no git", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    project = Project.find()
+    commit = commit_of(project)[:10]
+    if commit:
+        status = ["git", "status", "--porcelain", "--untracked-files=no"]
+        done = subprocess.run(status, cwd=project.root, capture_output=True, text=True)
+        commit += "+" if done.stdout.strip() else ""
+    return {"commit": commit or "no git", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def _ladder() -> tuple[str, ...]:

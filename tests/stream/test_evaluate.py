@@ -9,7 +9,7 @@ from test_session import LEARNERS, ONLINE, SHAPE, H, N, T, linear, waves
 from torch import Tensor
 
 from wavecore.config import FeatureSettings
-from wavecore.errors import SettingsError
+from wavecore.errors import DataError, SettingsError
 from wavecore.judge.metrics import Judge
 from wavecore.learn.forecast import forecast
 from wavecore.series.normalize import Scaler
@@ -79,6 +79,8 @@ def test_what_was_not_observed_is_no_target(data: WindowData) -> None:
     observed = data.observed.clone()
     observed[100:104, 0] = False
     gappy = WindowData(data.values, observed, T, H)
+    with pytest.raises(DataError, match=r"row 100: no value of a"):
+        stream(LEARNERS["gradient"](), gappy, BORDERS, SHAPE, ONLINE, SCALER, SCALE)
     online = OnlineSettings(missing="skip")
     found = stream(LEARNERS["gradient"](), gappy, BORDERS, SHAPE, online, SCALER, SCALE)
     full = stream(LEARNERS["gradient"](), data, BORDERS, SHAPE, online, SCALER, SCALE)

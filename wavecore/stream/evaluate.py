@@ -35,7 +35,7 @@ class Streamed:
         labels: how many came in time to be learned from.
         forecast_seconds, learn_seconds: of each row, [n].
         noted: what Titan-Stream told of each forecast; [] of others.
-        errors: origin and loss of each of its labels.
+        errors: its error-side surprise, each time that labels came.
     """
 
     result: JudgeResult
@@ -102,7 +102,7 @@ def stream(
 
     Raises:
         SettingsError: a delay behind which no label comes.
-        DataError: not one target was observed.
+        DataError: not one target was observed; a value is missing and `online.missing` is `error`.
     """
     scored = origins(borders, split, shape.window, shape.horizon)
     first, last = int(scored[0]), int(scored[-1])
@@ -117,10 +117,8 @@ def stream(
     learning: list[float] = []
     # The forecast from origin o is made when row o − 1 has come.
     for row in range(first - shape.window, last):
-        values = data.values[row]
-        if online.missing == "skip":
-            values = values.where(data.observed[row], float("nan"))
-        ahead = session.push(values)
+        # What was filled is no value: an error, or skipped, as the session is told.
+        ahead = session.push(data.values[row].where(data.observed[row], float("nan")))
         if ahead is None:
             continue
         tick(1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wavecore.errors import TrainingError
 from wavecore.learn.checkpoint import fill
+from wavecore.learn.losses import mse
 from wavecore.model.groups import ParameterGroup, declared
 from wavecore.seeds import generator
 from wavecore.series.windows import Batch
@@ -117,15 +118,14 @@ class Gradient(Frozen):
     def loss(self, labels: Sequence[Label]) -> Tensor:
         """Mean square error of what was observed."""
         batch = batched(labels)
-        wrong = ((self.model(batch) - batch.y) * batch.mask).square().sum()
-        return wrong / batch.mask.sum().clamp(min=1)
+        return mse(self.model(batch), batch.y, batch.mask)
 
     def step(self, loss: Tensor, origin: int) -> None:
         """Move the weights against the gradient of `loss`."""
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"learning from the label of row {origin}: the loss is {loss.item()}",
-                "lower stream.online.learning_rate",
+                "lower online.learning_rate",
             )
         grads = torch.autograd.grad(loss, self.learned, allow_unused=True)
         for weight, grad in zip(self.learned, grads, strict=True):
@@ -230,7 +230,8 @@ class Titan(Gradient):
 
     Attributes:
         noted: of the newest forecast.
-        error: origin and loss of the newest label, the error-side surprise, known only after its delay.
+        error: the error-side surprise, known only after a delay: origin of the newest label and the mean loss of those
+            that came with it, by the weights before they are learned from; None where nothing adapts.
     """
 
     model: TitanStream
@@ -257,9 +258,9 @@ class Titan(Gradient):
             reading = self.model.read(x[None], before)
         if moved:
             self._next = reading.state
-        told = (value.mean().item() for value in reading.written[2:])
-        gate, surprise, norm = told
-        self.noted = Noted(origin, surprise, gate, norm)
+        said = reading.written
+        told = (value.mean().item() for value in (said.surprise, said.gate, said.norm))
+        self.noted = Noted(origin, *told)
         return reading.forecast[0], (tuple(before) if living else None)
 
     def learn(self, labels: Sequence[Label]) -> None:

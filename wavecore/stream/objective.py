@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from wavecore.learn.losses import mse
 from wavecore.stream.forecaster import Reading
 from wavecore.stream.settings import LossSettings
 
@@ -38,8 +39,7 @@ def objective(reading: Reading, y: Tensor, mask: Tensor, weights: LossSettings) 
         y, mask: [B, H, N], targets and whether they were observed; without one observed target the error is 0.
         weights: see LossSettings.
     """
-    wrong = ((reading.forecast - y) * mask).square().sum()
-    forecast = wrong / mask.sum().clamp(min=1)
+    forecast = mse(reading.forecast, y, mask)
     associative, orthogonality = reading.written.associative.mean(), reading.written.orthogonality.mean()
     total = weights.forecast * forecast + weights.associative * associative
     return Losses(total + weights.orthogonality * orthogonality, forecast, associative, orthogonality)
