@@ -72,6 +72,35 @@ def test_the_first_layers_of_a_prefix_are_those_of_the_whole(family: str, folder
     assert backbone.transformer.config.num_hidden_layers == 3
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_given_prompts_are_seen_by_the_same_layers_as_own_ones(family: str, folders: dict[str, Path]) -> None:
+    model, x = made("base", folders[family]), batch_of(1).x[:, :, :1]
+    ids = torch.tensor([model.prompts(x)[0].ids])
+    told = torch.ones((model.backbone.layers, ids.shape[1]), dtype=torch.bool)  # type: ignore[union-attr]
+    told[1:, 10:] = False
+    with torch.no_grad():
+        model.eval()
+        own = model.trace(x, use=Use(model.patches, told)).forecast
+        given = model.trace(x, prompt_ids=ids, use=Use(model.patches, told)).forecast
+        whole = model.trace(x, prompt_ids=ids).forecast
+    if model.backbone.causal:  # type: ignore[union-attr]
+        # In an encoder given ids are one block, own ones two: what is the same for all, and the facts.
+        torch.testing.assert_close(given, own, atol=1e-5, rtol=1e-5)
+    assert float((whole - given).abs().max()) > 1e-5
+
+
+def test_no_activation_is_written_out_in_steps(folders: dict[str, Path]) -> None:
+    """GPT-2's, as transformers has it, took two thirds of a forecast; the plain way keeps it."""
+    gelu = torch.randn((4, 8), generator=torch.Generator().manual_seed(0))
+    hooked, plain = (
+        Backbone(language.pretrained(language.find(str(folders["gpt2"])), 1), hooked=fast) for fast in (True, False)
+    )
+    acts = [b.transformer.h[0].mlp.act for b in (hooked, plain)]
+    assert isinstance(acts[0], torch.nn.GELU)
+    assert not isinstance(acts[1], torch.nn.GELU)
+    torch.testing.assert_close(acts[0](gelu), acts[1](gelu))
+
+
 def test_prefixes_join_and_thin_out() -> None:
     def prefix(series: int, width: int, mask: bool) -> Prefix:
         draw = torch.Generator().manual_seed(width)

@@ -178,6 +178,18 @@ def _hook(transformer: Any) -> None:
         )
     register()
     transformer.set_attn_implementation(NAME)
+    _fuse_activations(transformer)
+
+
+def _fuse_activations(transformer: Any) -> None:
+    """GPT-2's GELU in one pass over memory: transformers writes its formula out in eight, which took two thirds of a
+    forecast. torch's own is the same formula (Hendrycks & Gimpel, 2016, the tanh form)."""
+    from transformers.activations import NewGELUActivation
+
+    for module in list(transformer.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, NewGELUActivation):
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _cast(transformer: Any, dtype: torch.dtype) -> Any:

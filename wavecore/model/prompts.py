@@ -90,7 +90,8 @@ class PromptReader:
         """
         if known.ids is not None:
             self._check_positions(known.ids.shape[1])
-            return self.backbone.prefix(known.ids)
+            given = self.backbone.prefix(known.ids)
+            return given if told is None else given.chosen(told)
         backbone, prompter, device = self.backbone, self._needed(), series.device
         same = len(prompter.fixed_ids)
         fixed = self._fixed.get(
@@ -102,8 +103,11 @@ class PromptReader:
         width = max(map(len, rows))
         whole = fixed
         if width:
-            # Facts that no deeper layer sees need not be computed there.
-            layers = None if told is None else max(1, int(told[:, same : same + width].any(dim=1).sum()))
+            # Facts need not be computed behind the last layer that sees any.
+            layers = None
+            if told is not None:
+                seeing = told[:, same : same + width].any(dim=1).nonzero()
+                layers = int(seeing.max()) + 1 if len(seeing) else 1
             ids, mask = _padded(rows, 0, "right")
             seen = mask.to(device) if not mask.all() else None
             whole = fixed.before(backbone.prefix(ids.to(device), seen, fixed, layers))
