@@ -16,7 +16,7 @@ from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.errors import StorageError
 from wavecore.judge.files import LOSSES, MANIFEST, METRICS, RESULTS, identity, intact, results_hash, rows_json, texts
-from wavecore.rooms import JUDGE_ROOMS
+from wavecore.rooms import judge_rooms
 from wavecore.stages import get as get_stage
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _evaluation(work: Work) -> Made:
     ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
     wanted = wanted_seeds(ground.settings, benchmark, chosen)
     models, results = work.project.models(benchmark, stage), work.outs[0]
-    code = code_hash(JUDGE_ROOMS, work.project.root)
+    code = code_hash(judge_rooms(chosen.family), work.project.root)
     scored, contracts = [], []
     # A seed that was not trained again yet keeps its results, until its own turn comes.
     judged = [

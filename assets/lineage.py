@@ -47,6 +47,9 @@ COLUMNS: dict[str, dict[str, Sources]] = {
         "mse": [("evaluation", "forecast"), ("series", "value")],
         "mae": [("evaluation", "forecast"), ("series", "value")],
     },
+    "online_evaluation": {
+        metric: [("model", "weights"), ("series", "value"), ("splits", "origin")] for metric in ("mse", "mae", "r2")
+    },
 }
 
 EDGES: tuple[tuple[str, str], ...] = (
@@ -67,6 +70,9 @@ EDGES: tuple[tuple[str, str], ...] = (
     ("prompts", "model"),
     ("prompts", "evaluation"),
     ("model", "evaluation"),
+    ("series", "online_evaluation"),
+    ("splits", "online_evaluation"),
+    ("model", "online_evaluation"),
     ("evaluation", "comparison"),
     ("comparison", "leaderboard"),
     ("leaderboard", "report"),

@@ -120,7 +120,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
     from wavecore.learn.loop import train
     from wavecore.learn.manifest import hash_of, manifest
     from wavecore.model.build import build
-    from wavecore.rooms import TRAIN_ROOMS
+    from wavecore.rooms import train_rooms
 
     where = f"{ground.benchmark.name} {stage.name} seed {seed}"
     config, settings = ground.config(stage, seed), ground.train_settings(stage)
@@ -162,7 +162,7 @@ def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> 
         module,
         config=config,
         data_hash=ground.data_hash,
-        rooms=list(TRAIN_ROOMS),
+        rooms=list(train_rooms(stage.family)),
         seed=seed,
         threads=expected["threads"],
         dtype=expected["dtype"],

@@ -49,8 +49,10 @@ class Project:
         catalog = self.catalog()
         for name in (*settings.pipeline.benchmarks, *settings.overrides.benchmarks):
             catalog.benchmark(name)
+        lengths = {f"{b.dataset}_T{b.window}" for b in catalog.benchmarks.values()}
         for name in settings.overrides.datasets:
-            catalog.dataset(name)
+            if name not in lengths:
+                catalog.dataset(name)
         for name in settings.families:
             if name not in families():
                 raise SettingsError(
@@ -130,6 +132,12 @@ class Project:
 
     def results(self, benchmark: str, stage: str) -> Path:
         return self.root / "results" / check_name(benchmark, "benchmark") / get_stage(stage).name
+
+    def online(self, benchmark: str, stage: str) -> Path:
+        return self.store / "online" / check_name(benchmark, "benchmark") / get_stage(stage).name
+
+    def online_results(self, benchmark: str, stage: str) -> Path:
+        return self.root / "results" / "online" / check_name(benchmark, "benchmark") / get_stage(stage).name
 
     def resume(self, benchmark: str, stage: str, seed: int) -> Path:
         """Half-finished training: never inside a DVC out."""

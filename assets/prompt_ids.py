@@ -43,7 +43,7 @@ def _prompts(work: Work) -> Made:
     data, channels = ground.windows, ground.arrays.channels
     count = len(data) - data.window + 1
     size = size_mb(made, count, len(channels))
-    budget = ground.settings.features_of(ground.dataset.name).prompt_budget_mb
+    budget = ground.settings.features_of(ground.dataset.name, ground.benchmark.window).prompt_budget_mb
     about = {
         "setup": setup,
         "data": ground.data_hash,

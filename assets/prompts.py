@@ -31,7 +31,7 @@ def _prompts(work: Work) -> Made:
     from data_contracts.contracts import validate
 
     dataset, benchmark = work.project.feature_keys()[work.key]
-    settings = work.project.settings().features_of(dataset.name)
+    settings = work.project.settings().features_of(dataset.name, benchmark.window)
     windows = work.project.features("windows", work.key) / WINDOWS
     wavelets = work.project.features("wavelets", work.key) / STATISTICS
 

@@ -25,7 +25,7 @@ from assets.results import Run, comparisons, runs
 from assets.storage import read_json
 from assets.tables import SERIES, STATISTICS, load_series, read_parquet
 from assets.versions import data_version, dvc_hash
-from data_contracts.catalog import Dataset, GeneratedSource, OwnSource, PublishedSource, feature_key
+from data_contracts.catalog import Benchmark, Dataset, GeneratedSource, OwnSource, PublishedSource, feature_key
 from wavecore import stages
 from wavecore.judge.significance import Comparison
 from wavecore.wavelet.transform import bands as band_names
@@ -111,7 +111,7 @@ def _benchmark(project: Project, name: str, found: list[Run], table: list[Compar
         ),
         comparisons=tuple(table),
         bands=bands,
-        energy_share=_energy(project, feature_key(benchmark), dataset, bands),
+        energy_share=_energy(project, benchmark, dataset, bands),
         forecasts=_forecasts(project, name, order, found),
         alpha=project.settings().judge.alpha,
     )
@@ -188,13 +188,14 @@ def _inside(project: Project, benchmark: str, stage: str, seed: int) -> dict[str
     return read_json(path) if path.is_file() else None
 
 
-def _energy(project: Project, key: str, dataset: Dataset, bands: tuple[str, ...]) -> list[float] | None:
+def _energy(project: Project, benchmark: Benchmark, dataset: Dataset, bands: tuple[str, ...]) -> list[float] | None:
     """Mean energy share of the windows in the bands that the horizon has: the rest counts as A."""
-    path = project.features("wavelets", key) / STATISTICS
+    path = project.features("wavelets", feature_key(benchmark)) / STATISTICS
     if not path.is_file():
         return None
     shares = np.array(read_parquet(path)["energy_share"].to_list()).mean(axis=0)
-    named = dict(zip(band_names(project.settings().features_of(dataset.name).levels), shares.tolist(), strict=True))
+    levels = project.settings().features_of(dataset.name, benchmark.window).levels
+    named = dict(zip(band_names(levels), shares.tolist(), strict=True))
     details = [named.get(band, 0.0) for band in bands[1:]]
     return [1.0 - sum(details), *details]
 

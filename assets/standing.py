@@ -10,7 +10,7 @@ from assets.project import Project
 from assets.storage import read_json
 from wavecore import stages
 from wavecore.judge.files import MANIFEST, intact
-from wavecore.rooms import JUDGE_ROOMS
+from wavecore.rooms import judge_rooms
 
 if TYPE_CHECKING:
     from assets.training import Ground
@@ -52,7 +52,7 @@ def state_of(project: Project, ground: Ground, stage: stages.Stage, seed: int, f
     if any(found.get(key) != value for key, value in same.items()):
         return "of other settings"
     trained = equal_code(project, str(found.get("trained_by")), expected["code_hash"])
-    judged = equal_code(project, str(found.get("code_hash")), code_hash(JUDGE_ROOMS, project.root))
+    judged = equal_code(project, str(found.get("code_hash")), code_hash(judge_rooms(stage.family), project.root))
     if not (trained and judged):
         return "of other code"
     return "done" if intact(folder, found) else "changed"

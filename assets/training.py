@@ -13,7 +13,7 @@ from assets.versions import dvc_hash
 from data_contracts.catalog import Benchmark, Dataset
 from wavecore.config import Settings, TrainSettings
 from wavecore.prompt.settings import PROMPT_FEATURES
-from wavecore.rooms import TRAIN_ROOMS
+from wavecore.rooms import train_rooms
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
@@ -82,7 +82,7 @@ class Ground:
         model = model_settings(stage, self.settings, self.benchmark.name)
         if not isinstance(model, TimeLLMSettings):
             return {}
-        scales = Scales(self.settings.features_of(self.dataset.name))
+        scales = Scales(self.settings.features_of(self.dataset.name, self.benchmark.window))
         found = {}
         for transform, levels in decompositions(model.tokens, model.streams):
             features = scales.at(levels)
@@ -110,7 +110,7 @@ class Ground:
             self.dataset.step,
             (self.benchmark.patch.length, self.benchmark.patch.stride),
             self.dataset.told,
-            self.settings.features_of(self.dataset.name),
+            self.settings.features_of(self.dataset.name, self.benchmark.window),
         )
 
     @cached_property
@@ -150,11 +150,11 @@ class Ground:
         for part in ("tokens", "streams", "sparse"):
             if not model.get(part, {"enabled": True})["enabled"]:
                 del model[part]
-        if model.get("skip") == "none":
+        if stage.family == "time_llm" and model.get("skip") == "none":
             del model["skip"]
         if not train["wavelet_loss"]["enabled"]:
             del train["wavelet_loss"]
-        features = dataclasses.asdict(self.settings.features_of(self.dataset.name))
+        features = dataclasses.asdict(self.settings.features_of(self.dataset.name, self.benchmark.window))
         told = {
             "patch": [self.benchmark.patch.length, self.benchmark.patch.stride],
             "description": self.dataset.told,
@@ -203,7 +203,7 @@ def expected_of(project: Project, ground: Ground, stage: Stage, seed: int) -> di
     return {
         "config_hash": hash_of(ground.config(stage, seed)),
         "data_hash": ground.data_hash,
-        "code_hash": code_hash(TRAIN_ROOMS, project.root),
+        "code_hash": code_hash(train_rooms(stage.family), project.root),
         "seed": seed,
         "threads": settings.threads if stage.trained else 1,
         "device": place.device if stage.trained else "cpu",

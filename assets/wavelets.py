@@ -37,7 +37,7 @@ def _wavelets(work: Work) -> Made:
     from wavecore.wavelet.transform import bands
 
     dataset, benchmark = work.project.feature_keys()[work.key]
-    settings = work.project.settings().features_of(dataset.name)
+    settings = work.project.settings().features_of(dataset.name, benchmark.window)
     arrays = load_series(work.project, dataset.name)
     borders = borders_of(work.project, dataset, benchmark, arrays.rows, horizon=1)
     scaler = Scaler.fit(arrays, borders.train)

@@ -36,7 +36,7 @@ def _windows(work: Work) -> Made:
     from wavecore.series.splits import split_of_origin
 
     dataset, benchmark = work.project.feature_keys()[work.key]
-    settings = work.project.settings().features_of(dataset.name)
+    settings = work.project.settings().features_of(dataset.name, benchmark.window)
     arrays = load_series(work.project, dataset.name)
     # The borders of the rows alone: a window of the index belongs to no horizon yet.
     borders = borders_of(work.project, dataset, benchmark, arrays.rows, horizon=1)

@@ -47,6 +47,10 @@ __all__ = [
 ]
 
 
+# A folder of `results/` beside those of the benchmarks.
+ONLINE = "online"
+
+
 @dataclass(frozen=True)
 class Patch:
     """How a window is cut into tokens: `length` steps every `stride` steps."""
@@ -138,6 +142,10 @@ def dataset_from(mapping: Mapping[str, Any], name: str, where: str) -> Dataset:
 def benchmark_from(mapping: Mapping[str, Any], name: str, where: str, datasets: Mapping[str, Dataset]) -> Benchmark:
     """Build a Benchmark and hold it against the datasets; `where` names the file in messages."""
     check_name(name, f"{where} (benchmark)")
+    if name == ONLINE:
+        raise SettingsError(
+            f"{where}: {name!r} is no name of a benchmark: results/{name}/ has those of streams", "rename the file"
+        )
     _no_name_key(mapping, where)
     benchmark = build(Benchmark, {**mapping, "name": name}, where)
     check_name(benchmark.dataset, f"{where}.dataset")

@@ -13,9 +13,10 @@ from assets.project import Project, seed_folder, seeds_in
 from pipelines.dvc import DvcVersions, accept_as_is, dvc
 from pipelines.dvc_files import known_steps, targets
 from pipelines.steps import Step
+from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash
-from wavecore.rooms import JUDGE_ROOMS, TRAIN_ROOMS
+from wavecore.rooms import ONLINE_ROOMS, judge_rooms, train_rooms
 
 
 def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any]) -> tuple[list[Step], list[str]]:
@@ -69,8 +70,7 @@ def accept(project: Project, because: str) -> list[str]:
         )
     if not fine:
         raise StorageError("accept: no step is out of date", "nothing needs to be accepted")
-    now = {"model": code_hash(TRAIN_ROOMS, project.root), "evaluation": code_hash(JUDGE_ROOMS, project.root)}
-    code = {tuple(pair) for step in fine for pair in _moved(project, step, now)}
+    code = {tuple(pair) for step in fine for pair in _moved(project, step)}
     accepted.record(
         project,
         {
@@ -87,16 +87,19 @@ def accept(project: Project, because: str) -> list[str]:
     return [s.name for s in fine]
 
 
-def _moved(project: Project, step: Step, now: dict[str, str]) -> list[tuple[str, str]]:
+def _moved(project: Project, step: Step) -> list[tuple[str, str]]:
     """Old and new code hash of every seed of a model or evaluation."""
-    if step.asset not in now:
+    rooms_of = {"model": train_rooms, "evaluation": judge_rooms, "online_evaluation": lambda family: ONLINE_ROOMS}
+    if step.asset not in rooms_of:
         return []
+    rooms = rooms_of[step.asset](stages.get(step.key.split("|")[1]).family)
+    now = code_hash(rooms, project.root)
     folder = project.root / step.outs[0]
     found = []
     for seed in seeds_in(folder):
         was = json.loads((seed_folder(folder, seed) / "manifest.json").read_text(encoding="utf-8"))["code_hash"]
-        if was != now[step.asset]:
-            found.append((was, now[step.asset]))
+        if was != now:
+            found.append((was, now))
     return found
 
 

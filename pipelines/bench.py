@@ -171,7 +171,7 @@ def _features(benchmark: str, repeats: int) -> Iterator[Row]:
 
     ground = ground_of(Project.find(), benchmark)
     told = prompter(ground.geometry, TimeLLMSettings())
-    settings = ground.settings.features_of(ground.dataset.name)
+    settings = ground.settings.features_of(ground.dataset.name, ground.benchmark.window)
     yield from measured(ground.arrays, ground.scaler, told, ground.benchmark.window, settings, repeats=repeats)
 
 

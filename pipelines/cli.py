@@ -14,6 +14,7 @@ from assets.project import Project
 from pipelines import bench
 from pipelines.compare import compare
 from pipelines.ladder import ladder
+from pipelines.online import stream
 from pipelines.premises import premises, tokens
 from pipelines.show import show, show_leaderboard
 from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
@@ -32,6 +33,7 @@ app.command()(premises)
 app.command()(tokens)
 app.command()(ladder)
 app.command()(compare)
+app.command()(stream)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per row.")]
 BenchmarkOption = Annotated[

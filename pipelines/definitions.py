@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.evaluation import evaluation
 from assets.model import model
+from assets.online import online_evaluation
 from assets.prompt_ids import prompts
 from assets.prompts import prompt_statistics
 from assets.raw import raw_series
@@ -28,6 +29,7 @@ defs = dg.Definitions(
         prompts,
         model,
         evaluation,
+        online_evaluation,
         comparison,
         leaderboard,
         report,

@@ -46,6 +46,7 @@ def drive(
     seed: int | None = None,
     allow_hours: bool = False,
     views: bool = True,
+    online: bool = False,
     say: Say = lambda line: None,
 ) -> Outcome:
     """Bring a matrix of benchmarks × stages up to date, then the views over all results.
@@ -54,6 +55,7 @@ def drive(
         benchmarks, stages: names.
         seed: train only this one of the seeds that params.yaml asks for.
         allow_hours: let training runs start whose estimate is above `pipeline.limit_minutes`.
+        online: run them through their streams too.
         views: make comparison, leaderboard and report anew at the end.
         say: told a line per step.
 
@@ -61,7 +63,7 @@ def drive(
         WavecoreError: as the assets raise it; what was there before is unchanged.
     """
     outcome = Outcome()
-    steps = steps_of(project, tuple(benchmarks), tuple(stages))
+    steps = steps_of(project, tuple(benchmarks), tuple(stages), online)
     _check_models(project, benchmarks, stages)
     tags = {SEED: str(seed)} if seed is not None else {}
     if allow_hours:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from assets.project import Project
 from assets.storage import write_text
-from pipelines.steps import ASSETS, KINDS, Step, step_of, steps_of
+from pipelines.steps import ASSETS, KINDS, PER_STAGE, Step, step_of, steps_of
 from wavecore.errors import BusyError, StorageError, WavecoreError
 
 _HEADER = """\
@@ -69,7 +69,7 @@ def known_steps(project: Project) -> list[Step]:
 
 def _step_or_none(project: Project, asset: str, key: str) -> Step | None:
     # A benchmark or stage that has since been taken away leaves the files with it.
-    if asset in ("model", "evaluation"):
+    if asset in PER_STAGE:
         key = key.replace(".", "|", 1)
     try:
         return step_of(project, asset, key)
@@ -88,7 +88,7 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
         own = [s for s in steps if s.asset == kind.asset]
         if not own:
             continue
-        key = "${item.benchmark}|${item.stage}" if kind.asset in ("model", "evaluation") else None
+        key = "${item.benchmark}|${item.stage}" if kind.asset in PER_STAGE else None
         key = key or {
             "raw_series": "${item.dataset}",
             "series": "${item.dataset}",
@@ -119,6 +119,7 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
     prefix = f"{up}/" if up else ""
     if results:
         document["metrics"] = [f"{prefix}{out}/metrics.json" for out in results]
+        drawn = [out for s in steps if s.asset == "evaluation" for out in s.outs if out.startswith("results/")]
         document["plots"] = [
             {
                 f"{prefix}{out}/steps.csv": {
@@ -127,7 +128,7 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
                     "title": f"MSE per horizon step: {' '.join(out.split('/')[1:])}",
                 }
             }
-            for out in results
+            for out in drawn
         ]
     return _HEADER + yaml.safe_dump(document, sort_keys=False, width=200, allow_unicode=True)
 

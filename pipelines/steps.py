@@ -13,7 +13,9 @@ from assets.project import Project
 from assets.told import SHARED, shares
 from assets.training import JUDGE_KEYS
 from data_contracts.catalog import Benchmark, check_name, feature_key
+from wavecore.config import dataset_override
 from wavecore.errors import SettingsError
+from wavecore.rooms import FAMILY_ROOMS
 from wavecore.stages import get as get_stage
 
 
@@ -43,6 +45,8 @@ _SPLITS = "store/splits/${item.benchmark}"
 _PROMPTS = "store/prompt_ids/${item.benchmark}"
 _MODEL = "store/models/${item.benchmark}/${item.stage}"
 _SUITES = "data_contracts/suites"
+# Partitioned by benchmark × stage.
+PER_STAGE = ("model", "evaluation", "online_evaluation")
 
 KINDS: tuple[Kind, ...] = (
     Kind(
@@ -175,6 +179,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/learn",
             "wavecore/seeds.py",
             "wavecore/stages.py",
+            "${item.room}",
         ),
         params=(
             *("${item.train}", "${item.seeds}", "${item.family}", "stages.${item.root}"),
@@ -203,10 +208,41 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/judge",
             "wavecore/inside.py",
             "wavecore/seeds.py",
+            "${item.room}",
             f"{_SUITES}/evaluation.json",
         ),
         params=(*(f"judge.{key}" for key in JUDGE_KEYS), "train.threads"),
         outs=("results/${item.benchmark}/${item.stage}", "store/evaluations/${item.benchmark}/${item.stage}"),
+    ),
+    Kind(
+        "online_evaluation",
+        deps=(
+            _MODEL,
+            _SERIES,
+            _SPLITS,
+            _DATASET,  # the season
+            _BENCHMARK,
+            "assets/online.py",
+            "assets/training.py",
+            "assets/tables.py",
+            "wavecore/series",
+            "wavecore/wavelet",
+            "wavecore/prompt",
+            "wavecore/model",
+            "wavecore/learn",
+            "wavecore/judge",
+            "wavecore/stream",
+            "wavecore/seeds.py",
+        ),
+        params=(
+            "online",
+            "${item.family}",
+            "stages.${item.root}",
+            "${item.family_override}",
+            "${item.override}",
+            "train.threads",
+        ),
+        outs=("results/online/${item.benchmark}/${item.stage}", "store/online/${item.benchmark}/${item.stage}"),
     ),
 )
 
@@ -265,6 +301,7 @@ def feature_steps(project: Project, benchmark: Benchmark) -> list[Step]:
     """windows, wavelet_coefficients and prompt_statistics of a benchmark's dataset at its window length."""
     key = feature_key(benchmark)
     own = (project.params().get("overrides") or {}).get("datasets") or {}
+    name = dataset_override(own, benchmark.dataset, benchmark.window)
     steps = []
     # DVC wants every parameter to exist: where nothing is overridden, a parameter that the step has anyway stands in.
     for asset, otherwise in (
@@ -272,7 +309,7 @@ def feature_steps(project: Project, benchmark: Benchmark) -> list[Step]:
         ("wavelet_coefficients", "features.levels"),
         ("prompt_statistics", "features.lags"),
     ):
-        override = f"overrides.datasets.{benchmark.dataset}" if benchmark.dataset in own else otherwise
+        override = f"overrides.datasets.{name}" if name in own else otherwise
         item = (("dataset", benchmark.dataset), ("features", key), ("override", override))
         steps.append(Step(asset, key, item))
     return steps
@@ -287,7 +324,7 @@ def benchmark_steps(project: Project, benchmark: Benchmark) -> list[Step]:
 def prompt_steps(project: Project, benchmark: Benchmark) -> list[Step]:
     """prompts of one benchmark."""
     item = _item(project, benchmark, SHARED)
-    unused = ("stage", "train", "seeds", "prompts")
+    unused = ("stage", "train", "seeds", "prompts", "room")
     return [Step("prompts", benchmark.name, tuple(pair for pair in item if pair[0] not in unused))]
 
 
@@ -295,6 +332,14 @@ def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step
     """model and evaluation of one benchmark × stage."""
     item = _item(project, benchmark, stage)
     return [Step(a, f"{benchmark.name}|{get_stage(stage).name}", item) for a in ("model", "evaluation")]
+
+
+def online_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
+    """online_evaluation of one benchmark × stage."""
+    item = _item(project, benchmark, stage)
+    unused = ("train", "seeds", "prompts", "features", "dataset_override", "room")
+    pairs = tuple(pair for pair in item if pair[0] not in unused)
+    return [Step("online_evaluation", f"{benchmark.name}|{get_stage(stage).name}", pairs)]
 
 
 def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str, str], ...]:
@@ -309,7 +354,9 @@ def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str
     nothing = f"stages.{root}"
     here = f"overrides.benchmarks.{benchmark.name}"
     prompted = family == "time_llm"
-    told = prompted and benchmark.dataset in (overrides.get("datasets") or {})
+    datasets = overrides.get("datasets") or {}
+    features = dataset_override(datasets, benchmark.dataset, benchmark.window)
+    told = prompted and features in datasets
     return (
         ("dataset", benchmark.dataset),
         ("benchmark", benchmark.name),
@@ -320,17 +367,22 @@ def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str
         ("override", f"{here}.{root}" if root in own else nothing),
         # A prompt tells wavelet statistics; the other families read no feature setting.
         ("features", "features" if prompted else nothing),
-        ("dataset_override", f"overrides.datasets.{benchmark.dataset}" if told else nothing),
+        ("dataset_override", f"overrides.datasets.{features}" if told else nothing),
         # A stage without weights follows from no training setting, one without chance from no seed.
         ("train", "train" if chosen.trained else nothing),
         ("seeds", "pipeline.seeds" if chosen.seeded else nothing),
+        # A family with a room of its own; the others read nothing more.
+        ("room", FAMILY_ROOMS.get(family, ("wavecore/seeds.py",))[0]),
         # A stage that tells nothing, or something else, reads no ids from the table; what it has anyway stands in.
         ("prompts", (_PROMPTS if shares(chosen) else _SPLITS).replace("${item.benchmark}", benchmark.name)),
     )
 
 
-def steps_of(project: Project, benchmarks: tuple[str, ...], stages: tuple[str, ...]) -> list[Step]:
-    """Every step of a matrix, in an order in which each comes after what it reads, each once."""
+def steps_of(
+    project: Project, benchmarks: tuple[str, ...], stages: tuple[str, ...], online: bool = False
+) -> list[Step]:
+    """Every step of a matrix, in an order in which each comes after what it reads, each once; with `online` the
+    streams too."""
     catalog = project.catalog()
     chosen = [catalog.benchmark(b) for b in benchmarks]
     groups: list[list[Step]] = []
@@ -339,6 +391,8 @@ def steps_of(project: Project, benchmarks: tuple[str, ...], stages: tuple[str, .
     groups += [benchmark_steps(project, b) for b in chosen]
     groups += [prompt_steps(project, b) for b in chosen if any(shares(get_stage(s)) for s in stages)]
     groups += [stage_steps(project, b, s) for b in chosen for s in stages]
+    if online:
+        groups += [online_steps(project, b, s) for b in chosen for s in stages]
     steps = list(dict.fromkeys(step for group in groups for step in group))
     return sorted(steps, key=lambda s: ASSETS.index(s.asset))
 
@@ -361,6 +415,9 @@ def step_of(project: Project, asset: str, key: str) -> Step:
     elif asset in ("model", "evaluation"):
         benchmark, _, stage = key.partition("|")
         found = stage_steps(project, catalog.benchmark(benchmark), stage)
+    elif asset == "online_evaluation":
+        benchmark, _, stage = key.partition("|")
+        found = online_steps(project, catalog.benchmark(benchmark), stage)
     else:
         raise SettingsError(f"there is no asset {asset!r} with an artifact of its own", f"assets: {', '.join(ASSETS)}")
     return next(step for step in found if step.asset == asset)

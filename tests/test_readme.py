@@ -59,6 +59,14 @@ def test_every_setting_is_in_params_and_known() -> None:
     from wavecore.model.settings import BudgetSettings, TimeLLMSettings
     from wavecore.model.wavelet_settings import SparseSettings, StreamsSettings, TokensSettings
     from wavecore.prompt.settings import PromptSettings
+    from wavecore.stream.settings import (
+        DelaySettings,
+        HeadSettings,
+        LossSettings,
+        MemorySettings,
+        OnlineSettings,
+        StreamSettings,
+    )
 
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     for section, cls in (
@@ -66,10 +74,12 @@ def test_every_setting_is_in_params_and_known() -> None:
         ("features", FeatureSettings),
         ("train", TrainSettings),
         ("judge", JudgeSettings),
+        ("online", OnlineSettings),
     ):
         assert set(params[section]) == {f.name for f in fields(cls)}, section
     family = params["families"]["time_llm"]
     switches = stages.get("reference").switches
+    titan, own = params["stages"]["titan"]["model"], stages.get("titan").switches
     for given, said, cls in (
         (family["model"], switches, TimeLLMSettings),
         (family["model"]["prompt"], switches["prompt"], PromptSettings),
@@ -77,6 +87,11 @@ def test_every_setting_is_in_params_and_known() -> None:
         (family["model"]["tokens"], stages.get("tokens").switches["tokens"], TokensSettings),
         (family["model"]["streams"], stages.get("streams").switches["streams"], StreamsSettings),
         (family["model"]["sparse"], stages.get("sparse").switches["sparse"], SparseSettings),
+        (titan, own, StreamSettings),
+        (titan["memory"], own["memory"], MemorySettings),
+        (titan["head"], own["head"], HeadSettings),
+        (titan["loss"], {}, LossSettings),
+        (params["online"]["delay"], {}, DelaySettings),
         (params["train"]["wavelet_loss"], stages.get("loss").train_switches["wavelet_loss"], WaveletLossSettings),
     ):
         assert set(given) | set(said) == {f.name for f in fields(cls)}

@@ -12,13 +12,14 @@ import math
 import types
 import typing
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from wavecore import stages
 from wavecore.errors import SettingsError
 from wavecore.learn.settings import WaveletLossSettings
+from wavecore.stream.settings import OnlineSettings
 
 T = TypeVar("T")
 
@@ -316,6 +317,7 @@ class StageOverride:
 
     train: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
+    online: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
 
 
@@ -324,6 +326,13 @@ class DatasetOverride:
     """What one dataset sets otherwise."""
 
     features: dict[str, Any] = field(default_factory=dict)
+
+
+def dataset_override(known: Collection[str], dataset: str, window: int) -> str:
+    """The key of overrides.datasets that counts: that of the window length (`etth1_T96`) where it is there, else the
+    dataset's."""
+    own = f"{dataset}_T{window}"
+    return own if own in known else dataset
 
 
 @dataclass(frozen=True)
@@ -342,15 +351,17 @@ class Settings:
     features: FeatureSettings = field(default_factory=FeatureSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     judge: JudgeSettings = field(default_factory=JudgeSettings)
+    online: OnlineSettings = field(default_factory=OnlineSettings)
     families: dict[str, StageOverride] = field(default_factory=dict)
     stages: dict[str, StageOverride] = field(default_factory=dict)
     overrides: Overrides = field(default_factory=Overrides)
 
-    def features_of(self, dataset: str) -> FeatureSettings:
-        """The feature settings of one dataset, its overrides applied."""
-        override = self.overrides.datasets.get(dataset, DatasetOverride())
+    def features_of(self, dataset: str, window: int = 0) -> FeatureSettings:
+        """The feature settings of one dataset at one window length, its overrides applied."""
+        name = dataset_override(self.overrides.datasets, dataset, window)
+        override = self.overrides.datasets.get(name, DatasetOverride())
         merged = dataclasses.asdict(self.features) | override.features
-        return build(FeatureSettings, merged, f"params.yaml: overrides.datasets.{dataset}.features")
+        return build(FeatureSettings, merged, f"params.yaml: overrides.datasets.{name}.features")
 
     def train_of(self, benchmark: str, stage: str) -> TrainSettings:
         """The training settings of one benchmark × stage: `train`, `families`, `stages`, `overrides.benchmarks`.
@@ -392,6 +403,14 @@ class Settings:
             build(cls, found, where)  # layer by layer, so that an error names the place that has it
         whole = merged(found, known.switches if known is not None else {})
         return build(cls, whole, f"params.yaml: stages.{stage}.model")
+
+    def online_of(self, benchmark: str, stage: str) -> OnlineSettings:
+        """How one benchmark × stage learns in a session."""
+        found = dataclasses.asdict(self.online)
+        for where, override in self._layers(benchmark, stage):
+            found = merged(found, override.online)
+            build(OnlineSettings, found, f"{where}.online")
+        return build(OnlineSettings, found, f"params.yaml: online of {benchmark} {stage}")
 
     def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
         """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""

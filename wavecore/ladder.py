@@ -42,7 +42,7 @@ from wavecore.learn.finishing import finish, regress
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import code_hash, hash_of, manifest, versions
 from wavecore.model.build import from_config
-from wavecore.rooms import JUDGE_ROOMS, TRAIN_ROOMS
+from wavecore.rooms import judge_rooms, train_rooms
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
@@ -202,7 +202,7 @@ def _follows(away: Away, one: Wanted) -> dict[str, Any]:
         "config_hash": hash_of(one.config),
         "data_hash": away.data_hash,
         "backbone_hash": one.backbone_hash,
-        "code_hash": code_hash(TRAIN_ROOMS),
+        "code_hash": code_hash(train_rooms(stages.get(one.stage).family)),
     }
 
 
@@ -217,7 +217,7 @@ def done(away: Away, one: Wanted) -> bool:
         return False
     follows = _follows(away, one)
     expected = {**follows, "settings": away.settings, "trained_by": follows["code_hash"]}
-    expected["code_hash"] = code_hash(JUDGE_ROOMS)
+    expected["code_hash"] = code_hash(judge_rooms(stages.get(one.stage).family))
     return all(found.get(key) == value for key, value in expected.items()) and intact(folder, found)
 
 
@@ -252,7 +252,8 @@ def _run(away: Away, one: Wanted) -> None:
     ran = {"eval_seconds": round(scored.seconds, 2), "device": saved["device"], "machine": _machine(saved)}
     if spent.is_file():
         ran |= json.loads(spent.read_text(encoding="utf-8"))
-    follows = identity(saved, away.data_hash, away.settings, code_hash(JUDGE_ROOMS))
+    code = code_hash(judge_rooms(stages.get(one.stage).family))
+    follows = identity(saved, away.data_hash, away.settings, code)
     target = results(away.folder, one.stage, one.seed)
     target.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -299,7 +300,8 @@ def _trained(away: Away, one: Wanted, target: Path, spent: Path) -> nn.Module:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(spent, _json(seconds))
     full = manifest(
-        model, config=one.config, data_hash=away.data_hash, rooms=TRAIN_ROOMS, seed=one.seed,
+        model, config=one.config, data_hash=away.data_hash, rooms=train_rooms(stages.get(one.stage).family),
+        seed=one.seed,
         threads=count, dtype=dtype, device=device, steps=steps, best_step=best,
         calibration=calibration,
     )  # fmt: skip

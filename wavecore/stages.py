@@ -84,6 +84,23 @@ _SPARSE: dict[str, Any] = {
 }
 
 
+# What tells the variants of Titan-Stream apart.
+_TITAN: dict[str, Any] = {
+    "channels": "independent",
+    "skip": "linear",
+    "memory": {"retrieval": "map", "life": "window", "high_order": True},
+    "head": {"pooling": "attention"},
+}
+
+
+def _titan(name: str, below: str, description: str, **switches: Any) -> Stage:
+    """A variant of Titan-Stream: `titan`, but for `switches`."""
+    nested = {key: {**value, **switches.get(key, {})} for key, value in _TITAN.items() if isinstance(value, Mapping)}
+    return Stage(
+        name, "titan", True, True, below, description, {**_TITAN, **switches, **nested}, train_switches=_PLAIN_LOSS
+    )
+
+
 def _time_llm(
     name: str, below: str, description: str, train: Mapping[str, Any] | None = None, **switches: Any
 ) -> Stage:
@@ -330,6 +347,25 @@ STAGES: tuple[Stage, ...] = (
         "prompt.replace", "prompt", "`prompt` with wavelet statistics in place of the time-domain ones.",
         prompt={"statistics": "wavelet"},
     ),
+    _titan("titan", "dlinear", "Titan-Stream: attention over patches and a memory that learns while it is read."),
+    _titan(
+        "titan.linear_attention", "titan", "`titan` with a memory that sums outer products, read as linear attention.",
+        memory={"retrieval": "linear_attention"},
+    ),
+    _titan(
+        "titan.first_order", "titan", "`titan` without gradients through the memory's updates.",
+        memory={"high_order": False},
+    ),
+    _titan("titan.clip_1000", "titan", "`titan` with a momentum of up to 1000.", memory={"clip": 1000.0}),
+    _titan("titan.no_persistent", "titan", "`titan` without learned pairs of key and value.", persistent=0),
+    _titan(
+        "titan.no_orthogonality", "titan", "`titan` whose keys may point the same way.", loss={"orthogonality": 0.0},
+    ),
+    _titan("titan.mean", "titan", "`titan` with the mean of its tokens and one linear map.", head={"pooling": "mean"}),
+    _titan("titan.last_k", "titan", "`titan` with the mean of its last tokens.", head={"pooling": "last_k"}),
+    _titan("titan.flatten", "titan", "`titan` with all tokens side by side.", head={"pooling": "flatten"}),
+    _titan("titan.no_skip", "titan", "`titan` without a linear map of the window.", skip="none"),
+    _titan("titan.joint", "titan", "`titan` with all channels in one token.", channels="joint"),
 )  # fmt: skip
 
 _BY_NAME = {stage.name: stage for stage in STAGES}

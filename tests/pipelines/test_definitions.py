@@ -29,7 +29,7 @@ SUITES = {
 }
 WAY = (
     "raw_series", "series", "windows", "wavelet_coefficients", "prompt_statistics", "splits", "prompts", "model",
-    "evaluation", "comparison", "leaderboard", "report",
+    "evaluation", "online_evaluation", "comparison", "leaderboard", "report",
 )  # fmt: skip
 
 # Imports every module of wavecore where nothing but the science is installed.
@@ -71,7 +71,7 @@ def test_every_asset_has_a_group_a_description_and_its_contract_as_checks(name: 
         assert check.description == rule.description
         # Broken data stops, a remark does not.
         assert check.blocking == (rule.severity == "critical")
-    if name in WAY[:9]:
+    if name in WAY[:10]:
         assert any(check.blocking for check in checks.values())
 
 
@@ -79,8 +79,8 @@ def test_every_asset_has_a_group_a_description_and_its_contract_as_checks(name: 
 def test_selections_written_as_text_are_understood() -> None:
     graph = defs.resolve_asset_graph()
     cases = {
-        "key:model+": {"model", "evaluation", "comparison", "leaderboard", "report"},
-        "key:model+1": {"model", "evaluation"},
+        "key:model+": {"model", "evaluation", "online_evaluation", "comparison", "leaderboard", "report"},
+        "key:model+1": {"model", "evaluation", "online_evaluation"},
         "group:data": {"raw_series", "series"},
         "+key:splits and not key:windows": {"raw_series", "series", "splits"},
         'kind:"parquet" and group:"data"': {"series"},
@@ -117,7 +117,8 @@ def test_partitions_find_those_that_follow_from_them() -> None:
     assert children("windows", "demo.T168", "wavelet_coefficients") == {"demo.T168"}
     assert children("windows", "demo.T168", "splits") == {"demo"}
     assert children("series", "demo", "splits") == {"demo"}
-    assert children("series", "etth1", "splits") == {f"etth1_{h}" for h in (96, 192, 336, 720)}
+    hourly = {f"etth1_{h}" for h in (96, 192, 336, 720)}
+    assert children("series", "etth1", "splits") == hourly | {f"etth1_96to{h}" for h in (1, 24, 48)}
     assert children("splits", "demo", "model") == {f"demo|{stage}" for stage in stages.names()}
     assert children("splits", "demo", "prompts") == children("series", "demo", "prompts") == {"demo"}
     assert children("prompts", "demo", "model") == {f"demo|{stage}" for stage in stages.names()}

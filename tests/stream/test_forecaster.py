@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from wavecore.errors import SettingsError
 from wavecore.model.groups import declared
 from wavecore.stream.forecaster import TitanStream
-from wavecore.stream.objective import objective
+from wavecore.stream.objective import losses_of
 from wavecore.stream.pooling import AttentionPooling, Head
-from wavecore.stream.settings import HeadSettings, LossSettings, MemorySettings, StreamSettings
+from wavecore.stream.settings import HeadSettings, LossSettings, MemorySettings, OnlineSettings, StreamSettings
 
 T, H, N = 24, 6, 3
 SMALL = StreamSettings(d_model=8, heads=2, patch=2, persistent=2, memory=MemorySettings(chunk=3))
@@ -61,7 +61,7 @@ def test_every_variant_forecasts_and_learns(name: str) -> None:
     x, y = drawn(2, T, N), drawn(2, H, N, seed=1)
     reading = model.read(x, model.start(2))
     assert reading.forecast.shape == (2, H, N)
-    objective(reading, y, torch.ones_like(y, dtype=torch.bool), LossSettings()).total.backward()
+    losses_of(reading, y, torch.ones_like(y, dtype=torch.bool), LossSettings()).total.backward()
     first_order = not model.settings.memory.high_order
     silent = {n for n, p in model.named_parameters() if p.grad is None}
     # Without a gradient through the update nothing tells the gate what to forget.
@@ -139,7 +139,7 @@ def test_updates_computed_anew_give_the_same_gradients() -> None:
     for checkpointing in (False, True):
         model = made(memory(checkpointing=checkpointing))
         reading = model.read(x, model.start(2))
-        losses = objective(reading, y, torch.ones_like(y, dtype=torch.bool), LossSettings())
+        losses = losses_of(reading, y, torch.ones_like(y, dtype=torch.bool), LossSettings())
         found.append(torch.autograd.grad(losses.total, list(model.parameters())))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
@@ -175,7 +175,7 @@ def test_each_weight_of_the_loss_changes_gradients(name: str) -> None:
         model = made()
         reading = model.read(x, model.start(2))
         weight = replace(LossSettings(), **{name: factor * getattr(LossSettings(), name)})
-        losses = objective(reading, y, torch.ones_like(y, dtype=torch.bool), weight)
+        losses = losses_of(reading, y, torch.ones_like(y, dtype=torch.bool), weight)
         found.append(torch.autograd.grad(losses.total, [model.k.weight])[0])
         assert set(losses.plain()) == {"total", "forecast", "associative", "orthogonality"}
     assert not torch.allclose(*found, rtol=1e-4, atol=0)
@@ -185,10 +185,10 @@ def test_targets_that_were_not_observed_count_for_nothing() -> None:
     model, x, y = made(), drawn(2, T, N), drawn(2, H, N, seed=1)
     mask = drawn(2, H, N, seed=2) > 0
     reading = model.read(x, model.start(2))
-    one = objective(reading, y, mask, LossSettings())
-    other = objective(reading, torch.where(mask, y, 1e6), mask, LossSettings())
+    one = losses_of(reading, y, mask, LossSettings())
+    other = losses_of(reading, torch.where(mask, y, 1e6), mask, LossSettings())
     torch.testing.assert_close(one.total, other.total)
-    assert objective(reading, y, torch.zeros_like(mask), LossSettings()).forecast.item() == 0
+    assert losses_of(reading, y, torch.zeros_like(mask), LossSettings()).forecast.item() == 0
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -199,7 +199,7 @@ def test_every_weight_is_in_one_group(name: str) -> None:
     names = [g.name for g in groups]
     assert ("persistent" in names) == bool(model.settings.persistent)
     assert ("pooling" in names) == (model.settings.head.pooling == "attention")
-    speeds = {g.name: g.learning_rate_scale for g in model.online_groups()}
+    speeds = {g.name: g.learning_rate_scale for g in model.online_groups(OnlineSettings())}
     assert speeds["backbone"] == 0.1
     assert speeds.get("persistent", 0.0) == 0.0
     assert all(speeds[n] == 1.0 for n in names if n not in ("backbone", "persistent"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_session import LIVING, SHAPE, SMALL, H, N, T, forecasts, linear, titan, waves
+from test_session import LIVING, ONLINE, SHAPE, SMALL, H, N, T, forecasts, linear, titan, waves
 from torch import Tensor
 
 from wavecore.errors import TrainingError
@@ -71,19 +71,19 @@ def test_before_the_first_label_both_count_alike_and_the_regression_says_the_mea
 def test_a_group_without_speed_stays() -> None:
     model = titan()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    forecasts(Session(Titan(model), SHAPE, SMALL.online), waves(60))
+    forecasts(Session(Titan(model, ONLINE), SHAPE, ONLINE), waves(60))
     moved = {name: float((p.detach() - before[name]).abs().max()) for name, p in model.named_parameters()}
     assert moved.pop("persistent") == 0
     assert all(moved.values())
-    tuned = titan(replace(SMALL, online=replace(SMALL.online, persistent_lr_scale=0.01)))
-    forecasts(Session(Titan(tuned), SHAPE, SMALL.online), waves(60))
+    tuned, slow = titan(), replace(ONLINE, persistent_lr_scale=0.01)
+    forecasts(Session(Titan(tuned, slow), SHAPE, slow), waves(60))
     assert not torch.equal(tuned.persistent, before["persistent"])  # type: ignore[arg-type]
 
 
 def test_adaptation_off_leaves_all_weights() -> None:
     model = titan()
     before = [p.detach().clone() for p in model.parameters()]
-    forecasts(Session(Titan(model, adapt=False), SHAPE, SMALL.online), waves(60))
+    forecasts(Session(Titan(model, ONLINE, adapt=False), SHAPE, ONLINE), waves(60))
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
 
 
@@ -92,7 +92,7 @@ def test_a_session_and_the_training_path_see_the_same(settings: StreamSettings) 
     """The windows of a stretch, one chunk apart, as training reads them at once: the same memories and forecasts."""
     model, values = titan(settings).eval(), waves(80)
     step = model.chunk_rows()
-    session, at = Session(Titan(model, adapt=False), SHAPE, settings.online), {}
+    session, at = Session(Titan(model, ONLINE, adapt=False), SHAPE, ONLINE), {}
     for i, row in enumerate(values):
         y = session.push(row)
         if y is not None:
@@ -110,8 +110,8 @@ def test_a_session_and_the_training_path_see_the_same(settings: StreamSettings) 
 
 
 def test_input_surprise_is_told_at_once_and_the_error_with_the_label() -> None:
-    learner = Titan(titan())
-    session = Session(learner, SHAPE, SMALL.online)
+    learner = Titan(titan(), ONLINE)
+    session = Session(learner, SHAPE, ONLINE)
     for i, row in enumerate(waves(T + H)):
         session.push(row)
         if i + 1 >= T:
@@ -153,8 +153,8 @@ def graph(tensor: Tensor) -> int:
 
 
 def test_tensors_bytes_and_graph_stay_constant_over_thousands_of_slices() -> None:
-    learner = Titan(titan(LIVING))
-    session, values = Session(learner, SHAPE, LIVING.online), waves(3200)
+    learner = Titan(titan(LIVING), ONLINE)
+    session, values = Session(learner, SHAPE, ONLINE), waves(3200)
     seen = []
     for i, row in enumerate(values):
         session.push(row)

@@ -28,9 +28,7 @@ T, H, N = 16, 4, 2
 SHAPE = Shape(T, H, ("a", "b"))
 HOURS = replace(SHAPE, step=np.timedelta64(1, "h"))
 ONLINE = OnlineSettings(learning_rate=0.01)
-SMALL = StreamSettings(
-    d_model=8, heads=2, patch=2, persistent=2, memory=MemorySettings(chunk=2), head=HeadSettings(), online=ONLINE
-)
+SMALL = StreamSettings(d_model=8, heads=2, patch=2, persistent=2, memory=MemorySettings(chunk=2), head=HeadSettings())
 START = np.datetime64("2024-01-01T00", "us")
 
 
@@ -52,8 +50,8 @@ LEARNERS: dict[str, Callable[[], Learner]] = {
     "gradient": lambda: Gradient(linear(), H, ONLINE),
     "replay": lambda: Replay(linear(), H, ONLINE, seed=0, size=8, replayed=3),
     "elf": lambda: Elf(linear(), T, H, N),
-    "titan": lambda: Titan(titan()),
-    "titan that lives": lambda: Titan(titan(LIVING)),
+    "titan": lambda: Titan(titan(), ONLINE),
+    "titan that lives": lambda: Titan(titan(LIVING), ONLINE),
 }
 
 

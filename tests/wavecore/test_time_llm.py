@@ -218,7 +218,7 @@ def test_one_step_of_every_family(family: str, stage: str, folders: dict[str, Pa
     before, frozen = {k: p.detach().clone() for k, p in trainable(model).items()}, frozen_hash(model)
     settings = TrainSettings(steps=1, learning_rate=1e-3, threads=1)
     optimizer = optimizer_of(declared(model), settings)
-    loss = gradients(model.train(), batch_of(2), Accelerator(cpu=True), Loss(settings, 12), 0)
+    loss = gradients(model.train(), batch_of(2), Accelerator(cpu=True), Loss(settings, 12), 0)["loss"]
     update(optimizer, Accelerator(cpu=True), settings, 1e-3)
     assert math.isfinite(loss)
     moved = {k for k, p in trainable(model).items() if not torch.equal(p, before[k])}

@@ -237,7 +237,7 @@ class Trainer:
             self.model.train()
             for step in range(first, first + self.steps):
                 self.optimizer.zero_grad()
-                loss = gradients(self.model, self.data, engine, self.loss, step)
+                loss = gradients(self.model, self.data, engine, self.loss, step)["loss"]
                 update(self.optimizer, engine, self.settings, 1e-4)
         return loss
 

@@ -15,7 +15,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,6 +42,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
+class HasObjective(Protocol):
+    """A forecaster that is trained on more than the error of its forecasts."""
+
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalars by name; `loss` is what is minimized, the others are what it is made of, for the training curve."""
+
+
 class Trained(NamedTuple):
     """The end of a training run.
 
@@ -49,7 +57,8 @@ class Trained(NamedTuple):
         model: with its best weights, on the device of the run.
         curve: one row per validation: step (steps done), loss (mean over the steps since the row before), select
             (error on the validation subset), learning_rate (of the last step); with a loss per wavelet scale also its
-            present weights, low and high, and weights: [step, low, high] of every change so far.
+            present weights, low and high, and weights: [step, low, high] of every change so far; of a forecaster with
+            an objective of its own also the means of what that is made of.
         best_step: step of the lowest select error, whose weights these are.
         steps: optimizer steps taken.
         stopped: `steps` where the budget was used up, `patience` where validation stopped improving.
@@ -71,7 +80,7 @@ class Position(NamedTuple):
 
     Attributes:
         step: steps done.
-        loss_sum, loss_count: of the steps since the last validation.
+        sums, added: of the losses of the steps since the last validation, by name.
         learning_rate: of the last step.
         curve: rows so far.
         best: weights of the best validation by name, on the device; None before the first.
@@ -82,8 +91,8 @@ class Position(NamedTuple):
     """
 
     step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
+    sums: Mapping[str, float] = {}
+    added: int = 0
     learning_rate: float = 0.0
     curve: tuple[dict[str, Any], ...] = ()
     best: Mapping[str, Tensor] | None = None
@@ -114,25 +123,31 @@ def optimizer_of(groups: tuple[ParameterGroup, ...], settings: TrainSettings) ->
     )
 
 
-def gradients(model: nn.Module, batch: Batch, engine: Accelerator, loss_of: Loss, noise: int, moves: int = 0) -> float:
+def gradients(
+    model: nn.Module, batch: Batch, engine: Accelerator, loss_of: Loss, noise: int, moves: int = 0
+) -> dict[str, float]:
     """Forward and backward of one step; the gradients lie in the weights when it returns.
 
     Args:
-        loss_of: what is minimized.
+        loss_of: what is minimized, unless the model has an objective of its own.
         moves: of its curriculum, made so far.
         noise: seed of all that is random in the forward pass, such as dropout.
 
     Returns:
-        the loss; where it is not finite there was no backward pass.
+        `loss`, and what it is made of where the model says so; where it is not finite there was no backward pass.
     """
     reseed(engine.device, noise)
-    with engine.autocast():
-        yhat = model(batch)
-    loss = loss_of(yhat.float(), batch.y, batch.mask, moves)
-    value = loss.item()
-    if math.isfinite(value):
-        engine.backward(loss)
-    return value
+    if isinstance(model, HasObjective):
+        with engine.autocast():
+            found = model.objective(batch)
+    else:
+        with engine.autocast():
+            yhat = model(batch)
+        found = {"loss": loss_of(yhat.float(), batch.y, batch.mask, moves)}
+    values = {name: part.item() for name, part in found.items()}
+    if math.isfinite(values["loss"]):
+        engine.backward(found["loss"])
+    return values
 
 
 def update(optimizer: torch.optim.Optimizer, engine: Accelerator, settings: TrainSettings, rate: float) -> None:
@@ -217,14 +232,14 @@ class _Run:
         self.model.train()
         self.optimizer.zero_grad()
         noise = derive(self.seed, "noise", before.step)
-        loss = gradients(self.model, batch, self.engine, self.loss, noise, before.curriculum.moves)
-        self._need_finite(loss, "the training loss", before.step + 1)
+        losses = gradients(self.model, batch, self.engine, self.loss, noise, before.curriculum.moves)
+        self._need_finite(losses["loss"], "the training loss", before.step + 1)
         with whole():
             update(self.optimizer, self.engine, self.settings, rate)
             self.position = before._replace(
                 step=before.step + 1,
-                loss_sum=before.loss_sum + loss,
-                loss_count=before.loss_count + 1,
+                sums={name: before.sums.get(name, 0.0) + value for name, value in losses.items()},
+                added=before.added + 1,
                 learning_rate=rate,
             )
 
@@ -253,14 +268,14 @@ class _Run:
         self._need_same_buffers()
         row: dict[str, Any] = {
             "step": now.step,
-            "loss": now.loss_sum / now.loss_count,
+            **{name: total / now.added for name, total in now.sums.items()},
             "select": value,
             "learning_rate": now.learning_rate,
         }
         if self.settings.wavelet_loss.enabled:
             row["low"], row["high"] = self.settings.wavelet_loss.weights(now.curriculum.moves)
             row["weights"] = now.curriculum.path(self.settings.wavelet_loss)
-        after = now._replace(curve=(*now.curve, row), loss_sum=0.0, loss_count=0, worse=now.worse + 1)
+        after = now._replace(curve=(*now.curve, row), sums={}, added=0, worse=now.worse + 1)
         if now.best_value is None or value < now.best_value:
             best = {name: p.detach().clone() for name, p in self.weights.items()}
             after = after._replace(best=best, best_step=now.step, best_value=value, worse=0)
@@ -408,11 +423,11 @@ def _loop(run: _Run, bar: Any) -> Literal["steps", "patience"]:
         if run.due():
             run.validate()
             bar.set_postfix(select=f"{run.position.curve[-1]['select']:.4f}", best=run.position.best_step)
-        done = run.position.worse >= settings.patience or run.position.step >= settings.steps
-        if done:
+        worn = run.position.worse >= settings.patience
+        if worn or run.position.step >= settings.steps:
             # What comes after training may be stopped too, and should not cost the last steps.
             run.save()
-            return "patience" if run.position.worse >= settings.patience else "steps"
+            return "patience" if worn else "steps"
         run.look()
         if run.position.step % settings.checkpoint_every == 0:
             run.save()

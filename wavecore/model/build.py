@@ -25,6 +25,8 @@ from wavecore.prompt.text import Subject
 from wavecore.prompt.tokens import Prompter, tokenizer_of
 from wavecore.seeds import derive, isolated
 from wavecore.stages import Stage
+from wavecore.stream.forecaster import TitanStream
+from wavecore.stream.settings import StreamSettings
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,10 @@ class NoSettings:
     """For families that have nothing to set: any key under `model:` is an error."""
 
 
-def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearSettings | TimeLLMSettings | NoSettings:
+Chosen = DLinearSettings | TimeLLMSettings | StreamSettings | NoSettings
+
+
+def model_settings(stage: Stage, settings: Settings, benchmark: str) -> Chosen:
     """The settings of the stage's family, as the frozen dataclass it is built from.
 
     Raises:
@@ -69,11 +74,13 @@ def model_settings(stage: Stage, settings: Settings, benchmark: str) -> DLinearS
         return settings.model_of(benchmark, stage.name, DLinearSettings)
     if stage.family == "time_llm":
         return settings.model_of(benchmark, stage.name, TimeLLMSettings)
+    if stage.family == "titan":
+        return settings.model_of(benchmark, stage.name, StreamSettings)
     if stage.family in ("ridge", "seasonal_naive"):
         return settings.model_of(benchmark, stage.name, NoSettings)
     raise SettingsError(
         f"stage {stage.name!r} is of the unknown family {stage.family!r}",
-        "families: dlinear, ridge, seasonal_naive, time_llm",
+        "families: dlinear, ridge, seasonal_naive, time_llm, titan",
     )
 
 
@@ -92,6 +99,8 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
             return DLinear(geometry.window, geometry.horizon, len(geometry.channels), chosen)
         if isinstance(chosen, TimeLLMSettings):
             return _time_llm(geometry, chosen, seed)
+        if isinstance(chosen, StreamSettings):
+            return TitanStream(geometry.window, geometry.horizon, len(geometry.channels), chosen)
         if stage.family == "ridge":
             return Ridge(geometry.window, geometry.horizon)
         return SeasonalNaive(geometry.window, geometry.horizon, geometry.season)

@@ -12,7 +12,7 @@ in and out as state, so a forecast depends neither on the batch nor on its order
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -25,44 +25,12 @@ from wavecore.model.groups import ParameterGroup
 from wavecore.series.normalize import instance_denormalize, instance_normalize, instance_statistics
 from wavecore.series.windows import Batch
 from wavecore.stream.memory import MemoryState, read, started, update
+from wavecore.stream.objective import losses_of
 from wavecore.stream.pooling import AttentionPooling, Head
-from wavecore.stream.settings import MemorySettings, StreamSettings
+from wavecore.stream.reading import Reading, Written
+from wavecore.stream.settings import MemorySettings, OnlineSettings, StreamSettings
 
 START_STD = 0.02
-
-
-class Written(NamedTuple):
-    """What happened while a window was written, of each series, [S].
-
-    Attributes:
-        associative: loss of each chunk before it was written, the mean over chunks.
-        orthogonality: how much keys of one chunk point the same way, the mean over chunks.
-        gate: share that was forgotten with each chunk, the mean.
-        surprise: associative loss of the newest chunk; known at once, before any label.
-        norm: |M| at the end of the window.
-    """
-
-    associative: Tensor
-    orthogonality: Tensor
-    gate: Tensor
-    surprise: Tensor
-    norm: Tensor
-
-
-class Reading(NamedTuple):
-    """One pass over windows.
-
-    Attributes:
-        forecast: [B, H, N].
-        state: of the memory when the first chunk of the window was written: with it begins the window one chunk on.
-        written: see Written.
-        pooling: weight of each token in the pooling, [S, L].
-    """
-
-    forecast: Tensor
-    state: MemoryState
-    written: Written
-    pooling: Tensor
 
 
 class Core(nn.Module):
@@ -162,6 +130,11 @@ class TitanStream(nn.Module):
         forecast = y if joint else y[:, :, 0].unflatten(0, (windows, -1)).transpose(1, 2)
         return Reading(forecast, state, written, weights)
 
+    def objective(self, batch: Batch) -> dict[str, Tensor]:
+        """The weighted sum of the three losses, `loss`, and each of them, for windows whose memories begin anew."""
+        found = losses_of(self.read(batch.x, self.start(len(batch.x))), batch.y, batch.mask, self.settings.loss)
+        return {"loss": found.total, **{name: part for name, part in found._asdict().items() if name != "total"}}
+
     def chunk_rows(self) -> int:
         """Rows of a chunk: how far apart two windows lie of which the second goes on with the memory of the first."""
         return self.settings.memory.chunk * self.settings.patch
@@ -214,7 +187,7 @@ class TitanStream(nn.Module):
         return update(state, k, v, gate, chosen)
 
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
-        """What learns together: offline all at one speed, online as `online_groups` says."""
+        """What learns together; offline all at one speed, online as `online_groups` says."""
         backbone = (self.input, self.norm, self.q, self.k, self.v, self.read_out, self.core)
         slow = (self.position, *(p for module in backbone for p in module.parameters()))
         pooling = tuple(self.head.pooling.parameters())
@@ -228,9 +201,8 @@ class TitanStream(nn.Module):
             groups.append(ParameterGroup("persistent", (self.persistent,)))
         return tuple(groups)
 
-    def online_groups(self) -> tuple[ParameterGroup, ...]:
+    def online_groups(self, online: OnlineSettings) -> tuple[ParameterGroup, ...]:
         """The same groups at the speeds of a session: backbone and persistent tokens slower."""
-        online = self.settings.online
         speed = {"backbone": online.backbone_scale, "persistent": online.persistent_lr_scale}
         return tuple(ParameterGroup(g.name, g.parameters, speed.get(g.name, 1.0)) for g in self.parameter_groups())
 

@@ -18,9 +18,10 @@ from wavecore.learn.losses import mse
 from wavecore.model.groups import ParameterGroup, declared
 from wavecore.seeds import generator
 from wavecore.series.windows import Batch
-from wavecore.stream.forecaster import Reading, TitanStream
+from wavecore.stream.forecaster import TitanStream
 from wavecore.stream.memory import MemoryState
-from wavecore.stream.objective import objective
+from wavecore.stream.objective import losses_of
+from wavecore.stream.reading import Reading
 from wavecore.stream.session import Label
 from wavecore.stream.settings import OnlineSettings
 
@@ -226,6 +227,7 @@ class Titan(Gradient):
 
     Args:
         model: changed in place.
+        settings: see OnlineSettings.
         adapt: whether weights learn; the memory does in any case.
 
     Attributes:
@@ -236,8 +238,8 @@ class Titan(Gradient):
 
     model: TitanStream
 
-    def __init__(self, model: TitanStream, adapt: bool = True) -> None:
-        super().__init__(model, model.horizon, model.settings.online, model.online_groups())
+    def __init__(self, model: TitanStream, settings: OnlineSettings, adapt: bool = True) -> None:
+        super().__init__(model, model.horizon, settings, model.online_groups(settings))
         self.adapt = adapt
         self.noted: Noted | None = None
         self.error: tuple[int, float] | None = None
@@ -271,7 +273,7 @@ class Titan(Gradient):
     def loss(self, labels: Sequence[Label]) -> Tensor:
         """The weighted sum of the three losses."""
         batch = batched(labels)
-        losses = objective(self._read(batch.x, labels), batch.y, batch.mask, self.model.settings.loss)
+        losses = losses_of(self._read(batch.x, labels), batch.y, batch.mask, self.model.settings.loss)
         self.error = labels[-1].origin, losses.forecast.item()
         return losses.total
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from wavecore.learn.losses import mse
-from wavecore.stream.forecaster import Reading
+from wavecore.stream.reading import Reading
 from wavecore.stream.settings import LossSettings
 
 
@@ -31,7 +31,7 @@ class Losses(NamedTuple):
         return {name: value.item() for name, value in self._asdict().items()}
 
 
-def objective(reading: Reading, y: Tensor, mask: Tensor, weights: LossSettings) -> Losses:
+def losses_of(reading: Reading, y: Tensor, mask: Tensor, weights: LossSettings) -> Losses:
     """The losses of one pass.
 
     Args:

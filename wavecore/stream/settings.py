@@ -1,9 +1,12 @@
-"""Everything that names a run of the online forecaster: the same object offline and online."""
+"""How Titan-Stream is built, and how any forecaster learns in a session."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+# As it was trained; gradient steps on labels; the same with labels of the past; beside a Fourier regression.
+LEARNERS = ("frozen", "online", "replay", "elf")
 
 
 def _need(ok: bool, text: str) -> None:
@@ -117,6 +120,7 @@ class OnlineSettings:
     """Learning in a session.
 
     Attributes:
+        learners: which of LEARNERS are run for a stage.
         learning_rate: of heads, pooling, gate and memory.
         backbone_scale: factor on it for input, q/k/v and core.
         persistent_lr_scale: the same for the persistent tokens; 0: they stay.
@@ -126,6 +130,7 @@ class OnlineSettings:
             value stands in, it is no label, and it is counted).
     """
 
+    learners: tuple[str, ...] = LEARNERS
     learning_rate: float = 1e-4
     backbone_scale: float = 0.1
     persistent_lr_scale: float = 0.0
@@ -134,6 +139,9 @@ class OnlineSettings:
     missing: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
+        for name in self.learners:
+            _need(name in LEARNERS, f"learners: {name!r} is not one of {', '.join(LEARNERS)}")
+        _need(len(set(self.learners)) == len(self.learners) > 0, "learners: at least one, none twice")
         _need(self.learning_rate > 0, "learning_rate: must be above 0")
         _need(self.backbone_scale >= 0, "backbone_scale: must be 0 or more")
         _need(self.persistent_lr_scale >= 0, "persistent_lr_scale: must be 0 or more")
@@ -142,7 +150,7 @@ class OnlineSettings:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """The whole of a run.
+    """How Titan-Stream is built; the same object offline and online.
 
     Attributes:
         d_model: D, width of a token.
@@ -152,7 +160,7 @@ class StreamSettings:
             `joint`: a token holds all channels.
         persistent: number of learned pairs of key and value that every window attends to.
         skip: `linear`: a linear map of the window is added to the forecast; `none`.
-        memory, head, loss, online: see there.
+        memory, head, loss: see there.
     """
 
     d_model: int = 64
@@ -164,7 +172,6 @@ class StreamSettings:
     memory: MemorySettings = field(default_factory=MemorySettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
-    online: OnlineSettings = field(default_factory=OnlineSettings)
 
     def __post_init__(self) -> None:
         _need(self.d_model >= 1 and self.heads >= 1, "d_model and heads: must be 1 or more")

@@ -1,0 +1,301 @@
+"""online_evaluation: a trained model forecasts its test rows one by one and learns from labels once they are known."""
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from assets.lineage import column_lineage
+from assets.model import timing_file
+from assets.partitions import MODELS
+from assets.producing import Made, Work, produce
+from assets.project import Project, seed_folder, seeds_in
+from assets.standing import made_now
+from assets.storage import read_json, to_json, write_text
+from assets.versions import Versions
+from wavecore.errors import StorageError
+from wavecore.judge.files import MANIFEST, METRICS, identity, rows_json
+from wavecore.rooms import ONLINE_ROOMS
+from wavecore.stages import get as get_stage
+
+if TYPE_CHECKING:
+    from assets.training import Ground
+    from wavecore.stream.run import Pace, Ran
+
+STEPS = "steps.parquet"
+RESULTS = "results"
+# Growth of a step's time over the whole stream that is taken for none, as a share of it.
+FLAT = 0.2
+
+
+@dg.asset(
+    partitions_def=MODELS,
+    deps=["model"],
+    group_name="results",
+    kinds={"json", "parquet"},
+    description=(
+        "The test rows pushed one by one; each label known only after its horizon and its delay. MSE, MAE and R² of "
+        "the frozen model, of one that learns as it goes, of replay and of ELF, with Diebold–Mariano against frozen."
+    ),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_row_forecast", asset="online_evaluation", blocking=True,
+            description="Every test window that the judge scores was forecast by every learner.",
+        ),
+        dg.AssetCheckSpec(
+            "fit_to_learn_online", asset="online_evaluation",
+            description="Patience of 5 or more, a smooth schedule, attention pooling, a state that is detached or of "
+            "high order over a bounded number of chunks.",
+        ),
+        dg.AssetCheckSpec(
+            "not_stopped_early", asset="online_evaluation",
+            description="Training did not end at its last step while validation was still at its best.",
+        ),
+        dg.AssetCheckSpec(
+            "flat_step_time", asset="online_evaluation",
+            description="A step takes as long at the end of the stream as at its beginning.",
+        ),
+        dg.AssetCheckSpec(
+            "learning_helps", asset="online_evaluation",
+            description="The model that learns online has a lower MSE than the same model frozen.",
+        ),
+    ],
+)  # fmt: skip
+def online_evaluation(context: dg.AssetExecutionContext, versions: dg.ResourceParam[Versions]) -> Iterator[Any]:
+    yield from produce(context, versions, _online)
+
+
+def _online(work: Work) -> Made:
+    from assets.training import Ground, wanted_seeds
+
+    benchmark, stage = work.key.split("|")
+    ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
+    wanted = wanted_seeds(ground.settings, benchmark, chosen)
+    models = work.project.models(benchmark, stage)
+    there = [
+        s for s in seeds_in(models) if s in wanted and made_now(work.project, ground, chosen, s, seed_folder(models, s))
+    ]
+    if not there:
+        found = "only models of other settings, data or code" if seeds_in(models) else "no model"
+        raise StorageError(f"{models}: there is {found}", f"wavecore materialize model '{work.key}'")
+    ran = []
+    for seed in there:
+        due = due_of(work.project, ground, stage, seed_folder(models, seed))
+        if not stands(work.project, seed_folder(work.outs[0], seed), seed_folder(work.outs[1], seed), due):
+            keep = [s for s in seeds_in(work.outs[0]) if s in wanted and s != seed]
+            _run(work, ground, seed, due, keep)
+            ran.append(seed)
+    if set(seeds_in(work.outs[0])) - set(wanted):
+        with work.folders() as folders:
+            _copy(work.outs, folders, [s for s in seeds_in(work.outs[0]) if s in wanted])
+    return _report(work, ground, set(there) >= set(wanted), ran)
+
+
+def due_of(project: Project, ground: "Ground", stage: str, model: Path) -> dict[str, Any]:
+    """What the results of a present run would say that they follow from."""
+    from wavecore.learn.checkpoint import read_manifest
+    from wavecore.learn.manifest import code_hash, hash_of
+
+    settings = hash_of(dataclasses.asdict(ground.settings.online_of(ground.benchmark.name, stage)))
+    return identity(read_manifest(model), ground.data_hash, settings, code_hash(ONLINE_ROOMS, project.root))
+
+
+def stands(project: Project, results: Path, beside: Path, due: Mapping[str, Any]) -> bool:
+    """Whether the results of one seed are there, whole, and what a run now would end with."""
+    from assets.accepted import equal_code
+
+    if not all(p.is_file() for p in (results / MANIFEST, results / METRICS, beside / MANIFEST, beside / STEPS)):
+        return False
+    found = read_json(results / MANIFEST)
+    if found != read_json(beside / MANIFEST):
+        return False  # a run ended between the two
+    same = {k: v for k, v in found.items() if k not in ("code_hash", RESULTS)} == {
+        k: v for k, v in due.items() if k != "code_hash"
+    }
+    whole = found.get(RESULTS) == _hash((results / METRICS).read_text(encoding="utf-8"))
+    return same and whole and equal_code(project, str(found["code_hash"]), due["code_hash"])
+
+
+def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], keep: list[int]) -> None:
+    from tqdm import tqdm
+
+    from assets.tables import write_parquet
+    from wavecore.learn.checkpoint import load_model
+    from wavecore.learn.device import threads
+    from wavecore.model.build import from_config
+    from wavecore.series.splits import origins
+    from wavecore.stream import run
+
+    benchmark, stage = work.key.split("|")
+    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
+    online = ground.settings.online_of(benchmark, stage)
+    rows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
+    with (
+        threads(ground.settings.train.threads),
+        tqdm(total=rows, unit="row", disable=None) as bar,
+    ):
+
+        def tick(learner: str) -> Any:
+            bar.reset()
+            bar.set_description(f"{benchmark} {stage} seed {seed}: {learner}")
+            return bar.update
+
+        found = run.through(loaded.model, ground.windows, ground.scene, online, seed, tick=tick)
+    text = metrics_text(benchmark, stage, seed, found)
+    with work.folders() as folders:
+        _copy(work.outs, folders, keep)
+        for folder in folders:
+            seed_folder(folder, seed).mkdir()
+            write_text(seed_folder(folder, seed) / MANIFEST, to_json(due | {RESULTS: _hash(text)}))
+        write_text(seed_folder(folders[0], seed) / METRICS, text)
+        write_parquet(seed_folder(folders[1], seed) / STEPS, [found.steps])
+        _summary(folders[0])
+    _note_pace(work.project, benchmark, stage, seed, found.pace)
+
+
+def metrics_text(benchmark: str, stage: str, seed: int, found: "Ran") -> str:
+    """metrics.json of one seed."""
+    from wavecore.stream.run import COLUMNS
+
+    return rows_json(
+        {
+            "benchmark": benchmark,
+            "stage": stage,
+            "seed": seed,
+            "split": "test",
+            "columns": list(COLUMNS),
+            "rows": [list(row) for row in found.rows],
+            "stretches": found.stretches,
+        }
+    )
+
+
+def value(long: Mapping[str, Any], learner: str, metric: str, key: str = "all") -> float | None:
+    """One value out of a seed's metrics.json."""
+    for own, m, k, found in long["rows"]:
+        if (own, m, k) == (learner, metric, key):
+            return None if found is None else float(found)
+    return None
+
+
+def _less(long: Mapping[str, Any], learner: str, other: str) -> bool:
+    a, b = value(long, learner, "mse"), value(long, other, "mse")
+    return a is not None and b is not None and a < b
+
+
+def learners_in(long: Mapping[str, Any]) -> list[str]:
+    """The learners of a seed's metrics.json, in order."""
+    return list(dict.fromkeys(row[0] for row in long["rows"]))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _copy(sources: tuple[Path, ...], targets: tuple[Path, ...], seeds: list[int]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        for seed in seeds:
+            if seed_folder(source, seed).is_dir():
+                shutil.copytree(seed_folder(source, seed), seed_folder(target, seed))
+    _summary(targets[0])
+
+
+def _summary(folder: Path) -> None:
+    """metrics.json over all seeds, for `dvc metrics`."""
+    found = {}
+    for seed in seeds_in(folder):
+        path = seed_folder(folder, seed) / METRICS
+        if path.is_file():
+            long = read_json(path)
+            found[f"seed={seed}"] = {
+                name: {metric: value(long, name, metric) for metric in ("mse", "mae", "r2")}
+                for name in learners_in(long)
+            }
+    write_text(folder / METRICS, to_json(found))
+
+
+def _note_pace(project: Project, benchmark: str, stage: str, seed: int, pace: "Mapping[str, Pace]") -> None:
+    path = timing_file(project, benchmark, stage, seed)
+    before = read_json(path) if path.is_file() else {}
+    own = {name: {key: round(part, 4) for key, part in one._asdict().items()} for name, one in pace.items()}
+    write_text(path, to_json(before | {"online": own}))
+
+
+def pace_in(project: Project, benchmark: str, stage: str, seed: int) -> dict[str, dict[str, float]]:
+    """learner → what a step costs, where this machine ran it."""
+    path = timing_file(project, benchmark, stage, seed)
+    return dict(read_json(path).get("online", {})) if path.is_file() else {}
+
+
+def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Made:
+    from wavecore.series.splits import origins
+
+    benchmark, stage = work.key.split("|")
+    rows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
+    by_seed = {s: read_json(seed_folder(work.outs[0], s) / METRICS) for s in seeds_in(work.outs[0])}
+    told = {(s, name): value(long, name, "windows") for s, long in by_seed.items() for name in learners_in(long)}
+    worse = [
+        s for s, long in by_seed.items()
+        if {"online", "frozen"} <= set(learners_in(long)) and not _less(long, "online", "frozen")
+    ]  # fmt: skip
+    paces = {(s, name): one for s in by_seed for name, one in pace_in(work.project, benchmark, stage, s).items()}
+    # Growing beyond doubt, and by more than what is taken for none.
+    growing = [f"seed {s} {name}" for (s, name), one in paces.items() if one["low"] > 0 and one["drift"] > FLAT]
+    unfit, early = _unfit(ground, stage), _early(work, list(by_seed))
+    table = ["| seed | learner | MSE | MAE | R² | p against frozen |", "| ---: | --- | ---: | ---: | ---: | ---: |"]
+    for s, long in by_seed.items():
+        for name in learners_in(long):
+            parts = [value(long, name, m) for m in ("mse", "mae", "r2")] + [value(long, name, "against_frozen", "p")]
+            shown = (f"{part:.4g}" if part is not None else "–" for part in parts)
+            table.append(f"| {s} | {name} | " + " | ".join(shown) + " |")
+    return Made(
+        metadata={
+            "learners": dg.MetadataValue.md("\n".join(table)),
+            "test windows": rows,
+            "run now": ", ".join(map(str, ran)) or "none: all stood already",
+            "milliseconds": dg.MetadataValue.json({f"seed {s} {name}": one for (s, name), one in paces.items()}),
+            **column_lineage("online_evaluation"),
+        },
+        complete=complete,
+        warnings=frozenset({"fit_to_learn_online", "not_stopped_early", "flat_step_time", "learning_helps"}),
+        checks={
+            "every_row_forecast": (all(v == rows for v in told.values()), {"due": rows}),
+            "fit_to_learn_online": (not unfit, {"what is not": "; ".join(unfit) or "nothing"}),
+            "not_stopped_early": (not early, {"seeds": ", ".join(map(str, early)) or "none"}),
+            "flat_step_time": (not growing, {"growing": ", ".join(growing) or "none"}),
+            "learning_helps": (not worse, {"seeds that do not": ", ".join(map(str, worse)) or "none"}),
+        },
+    )
+
+
+def _unfit(ground: "Ground", stage: str) -> list[str]:
+    """What of a stage's settings speaks against learning online."""
+    from wavecore.model.build import model_settings
+    from wavecore.stream.settings import StreamSettings
+
+    chosen = get_stage(stage)
+    train, found = ground.train_settings(chosen), []
+    if chosen.trained and train.patience < 5:
+        found.append(f"train.patience is {train.patience}, below 5")
+    if chosen.trained and train.schedule == "halving":
+        found.append("train.schedule is halving, which moves in jumps")
+    model = model_settings(chosen, ground.settings, ground.benchmark.name)
+    if isinstance(model, StreamSettings) and model.head.pooling != "attention":
+        found.append(f"head.pooling is {model.head.pooling}")
+    return found
+
+
+def _early(work: Work, seeds: list[int]) -> list[int]:
+    """Seeds whose best validation is the last one of a training that used up its steps."""
+    benchmark, stage = work.key.split("|")
+    found = []
+    for seed in seeds:
+        path = seed_folder(work.project.models(benchmark, stage), seed) / "curve.json"
+        curve = read_json(path) if path.is_file() else []
+        if len(curve) > 1 and min(curve, key=lambda row: row["select"]) == curve[-1]:
+            found.append(seed)
+    return found

@@ -1,0 +1,100 @@
+"""`wavecore stream` and the asset online_evaluation: judged as all else is, versioned, never run twice for nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from inside import artifacts, copied, edit, fine, refused, up_to_date
+
+from assets.online import STEPS
+
+STAGES = "titan,dlinear,seasonal_naive"
+
+
+@pytest.fixture(scope="module")
+def streamed(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = copied(finished_project, tmp_path_factory.mktemp("online") / "project")
+    fine(root, "stream", "-b", "tiny", "-s", STAGES)
+    return root
+
+
+@pytest.fixture
+def mine(streamed: Path, tmp_path: Path) -> Path:
+    return copied(streamed, tmp_path / "project")
+
+
+def rows_of(root: Path) -> dict[tuple[str, str], dict[str, float]]:
+    said = fine(root, "stream", "-b", "tiny", "-s", STAGES, "--json")
+    rows = [json.loads(line) for line in said.out.splitlines() if line.startswith("{")]
+    return {(row["stage"], row["learner"]): row for row in rows}
+
+
+def test_what_is_frozen_has_the_error_of_its_evaluation(streamed: Path) -> None:
+    rows = rows_of(streamed)
+    learners = ("frozen", "online", "replay", "elf")
+    assert set(rows) == {
+        *(("titan", n) for n in learners), *(("dlinear", n) for n in learners),
+        ("seasonal_naive", "frozen"), ("seasonal_naive", "elf"),
+    }  # fmt: skip
+    for stage in STAGES.split(","):
+        judged = json.loads((streamed / "results" / "tiny" / stage / "metrics.json").read_text())["seed=0"]
+        assert rows[stage, "frozen"]["mse"] == pytest.approx(judged["mse"], rel=1e-4), stage
+        assert rows[stage, "frozen"]["vs frozen %"] is None
+    assert rows["dlinear", "online"]["mse"] != rows["dlinear", "frozen"]["mse"]
+    assert all(row["r2"] < 1 and row["ms"] > 0 for row in rows.values())
+
+
+def test_every_forecast_is_in_the_table_of_steps(streamed: Path) -> None:
+    splits = pl.read_parquet(streamed / "store" / "splits" / "tiny" / "*.parquet")
+    due = splits.filter(pl.col("split") == "test")["origin"].sort().to_list()
+    table = pl.read_parquet(streamed / "store" / "online" / "tiny" / "titan" / "seed=0" / STEPS)
+    rows = rows_of(streamed)
+    for name, own in table.group_by("learner"):
+        assert own["origin"].to_list() == due
+        assert own["mse"].mean() == pytest.approx(rows["titan", str(name[0])]["mse"], rel=1e-4)
+    online = table.filter(pl.col("learner") == "online")
+    assert online.select(pl.col("surprise", "gate", "norm").is_finite().all()).row(0) == (True, True, True)
+    known = online.filter(pl.col("error_surprise").is_finite())["origin"].to_list()
+    # Labels of the last horizon never come in time.
+    assert known == due[: len(known)]
+    assert len(known) == len(due) - 16 == json_labels(streamed)
+
+
+def json_labels(root: Path) -> int:
+    long = json.loads((root / "results" / "online" / "tiny" / "titan" / "seed=0" / "metrics.json").read_text())
+    return int(next(row[3] for row in long["rows"] if row[:2] == ["online", "labels"]))
+
+
+def test_a_second_run_does_nothing_and_dvc_agrees(mine: Path) -> None:
+    up_to_date(mine)
+    before = artifacts(mine, "online", "results")
+    assert "everything was up to date" in fine(mine, "stream", "-b", "tiny", "-s", STAGES).err
+    assert artifacts(mine, "online", "results") == before
+    # Run anew, the bytes are the same.
+    (mine / "results" / "online" / "tiny" / "dlinear" / "seed=0" / "metrics.json").write_text("{}\n")
+    assert fine(mine, "stream", "-b", "tiny", "-s", STAGES).steps == ["online_evaluation tiny|dlinear"]
+    assert artifacts(mine, "online", "results") == before
+
+
+def test_a_setting_of_learning_online_trains_nothing(mine: Path) -> None:
+    models = artifacts(mine, "models", "evaluations")
+    before = rows_of(mine)
+    edit(mine / "params.yaml", "delay: {kind: fixed, steps: 0, seed: 0}", "delay: {kind: geometric, steps: 6, seed: 0}")
+    said = fine(mine, "stream", "-b", "tiny", "-s", STAGES)
+    assert set(said.steps) == {f"online_evaluation tiny|{stage}" for stage in STAGES.split(",")}
+    assert artifacts(mine, "models", "evaluations") == models
+    after = rows_of(mine)
+    assert after["dlinear", "frozen"]["mse"] == before["dlinear", "frozen"]["mse"]
+    assert after["dlinear", "online"]["mse"] != before["dlinear", "online"]["mse"]
+
+
+def test_bad_input_is_refused_before_anything_runs(mine: Path) -> None:
+    before = artifacts(mine)
+    assert "no such learner" in refused(mine, "stream", "-b", "tiny", "--against", "dlinear")
+    assert "stage" in refused(mine, "stream", "-b", "tiny", "-s", "nonesuch")
+    edit(mine / "params.yaml", "learners: [frozen, online, replay, elf]", "learners: [frozen, oracle]")
+    assert "'oracle' is not one of" in refused(mine, "stream", "-b", "tiny")
+    assert artifacts(mine) == before

@@ -1,0 +1,76 @@
+"""One forecaster, all learners: what is kept of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_session import SHAPE, H, N, T, linear, waves
+
+from wavecore.config import JudgeSettings
+from wavecore.judge.scoring import Scene
+from wavecore.model.seasonal import SeasonalNaive
+from wavecore.series.arrays import from_values
+from wavecore.series.normalize import Scaler
+from wavecore.series.splits import Borders, origins
+from wavecore.series.windows import WindowData
+from wavecore.stream.run import STRETCHES, pace_of, through
+from wavecore.stream.settings import OnlineSettings
+
+BORDERS = Borders((0, 60), (60, 75), (75, 90), (90, 160))
+
+
+@pytest.fixture
+def scene() -> Scene:
+    moments = np.datetime64("2024-01-01T00") + np.arange(170) * np.timedelta64(1, "h")
+    arrays = from_values(moments, SHAPE.channels, waves(170).double().numpy())
+    return Scene(arrays, BORDERS, Scaler(np.zeros(N), np.ones(N)), 4, JudgeSettings(), {})
+
+
+def data() -> WindowData:
+    return WindowData(waves(170), torch.ones(170, N, dtype=torch.bool), T, H)
+
+
+def test_rows_stretches_and_steps_tell_the_same(scene: Scene) -> None:
+    model = linear()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    told: list[str] = []
+    found = through(
+        model, data(), scene, OnlineSettings(learning_rate=0.01), 0, tick=lambda n: lambda _: told.append(n)
+    )
+    due = origins(BORDERS, "test", T, H)
+    learners = ("frozen", "online", "replay", "elf")
+    assert [told.count(name) for name in learners] == [len(due)] * 4
+    value = {(learner, metric, key): v for learner, metric, key, v in found.rows}
+    for name in learners:
+        own = found.steps["mse"][found.steps["learner"] == name]
+        assert len(own) == len(due) == value[name, "windows", "all"]
+        assert value[name, "mse", "all"] == pytest.approx(own.mean(), rel=1e-6)
+        assert len(found.stretches[name]) == min(STRETCHES, len(due))
+        channels = [value[name, "r2", c] for c in SHAPE.channels]
+        assert value[name, "r2", "all"] == pytest.approx(np.mean(channels))
+    effect = value["online", "mse", "all"] - value["frozen", "mse", "all"]
+    assert value["online", "against_frozen", "effect"] == pytest.approx(effect, abs=1e-6)
+    assert ("frozen", "against_frozen", "p") not in value
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_a_forecaster_without_weights_is_not_moved(scene: Scene) -> None:
+    found = through(SeasonalNaive(T, H, 4), data(), scene, OnlineSettings(), 0)
+    assert set(found.pace) == {"frozen", "elf"}
+
+
+def test_a_pace_that_grows_is_seen() -> None:
+    steps = np.full(600, 0.002)
+    noise = np.random.default_rng(0).normal(0, 1e-5, 600)
+    flat = pace_of(steps + noise, np.zeros(600))
+    assert flat.forecast == pytest.approx(2, rel=0.01)
+    assert flat.learn == 0
+    assert flat.low < 0 < flat.high or abs(flat.drift) < 0.01
+    growing = pace_of(steps, np.linspace(0.001, 0.004, 600))
+    assert growing.drift == pytest.approx(0.003 / 0.0045, rel=0.02)
+    assert growing.low > 0.5
+    # One slow stretch is no trend.
+    slow = steps + noise
+    slow[300:310] = 1.0
+    assert abs(pace_of(slow, np.zeros(600)).drift) < 0.02

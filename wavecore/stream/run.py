@@ -1,0 +1,153 @@
+"""A trained forecaster through a stream, with one learner after another: what is kept of it, and how they compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+from torch import nn
+
+from wavecore.judge.metrics import rounded, seasonal_scale
+from wavecore.judge.scoring import Scene
+from wavecore.judge.significance import diebold_mariano
+from wavecore.series.windows import WindowData
+from wavecore.stream.evaluate import Streamed, stream
+from wavecore.stream.matrix import learner_of, learners_for
+from wavecore.stream.session import Shape
+from wavecore.stream.settings import OnlineSettings
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Row = tuple[str, str, str, float | None]
+COLUMNS = ("learner", "metric", "key", "value")
+STEPS = ("learner", "origin", "mse", "surprise", "gate", "norm", "error_surprise")
+FROZEN = "frozen"
+# A stream is looked at in this many stretches of equal length: its errors, its pace.
+STRETCHES = 60
+MILLISECONDS = 1000.0
+
+
+class Pace(NamedTuple):
+    """What a step costs, in milliseconds; not part of any result, since it differs from run to run.
+
+    Attributes:
+        forecast, learn: median over the stream; `learn` over the steps at which labels came.
+        drift, low, high: growth of a step's time over the whole stream as a share of its median, by the Theil–Sen slope
+            over stretches, with its 95% interval.
+    """
+
+    forecast: float
+    learn: float
+    drift: float
+    low: float
+    high: float
+
+
+class Ran(NamedTuple):
+    """What a stream gave of one trained forecaster.
+
+    Attributes:
+        rows: learner, metric, key, value: mse, mae, r2 (overall and per channel), labels, windows; against the frozen
+            forecaster the difference of mse and the p of Diebold and Mariano.
+        stretches: learner → error of each stretch of the stream, [STRETCHES or fewer].
+        steps: columns STEPS, one row per learner and forecast; NaN where a learner tells no such thing.
+        pace: learner → Pace.
+    """
+
+    rows: list[Row]
+    stretches: dict[str, list[float | None]]
+    steps: dict[str, Array]
+    pace: dict[str, Pace]
+
+
+def through(
+    model: nn.Module,
+    windows: WindowData,
+    scene: Scene,
+    online: OnlineSettings,
+    seed: int,
+    split: str = "test",
+    tick: Callable[[str], Callable[[int], object]] = lambda learner: lambda done: None,
+) -> Ran:
+    """Run every learner of `online` that makes sense for `model` through the same stream.
+
+    Args:
+        model: trained; stays as it is.
+        windows: the standardized series.
+        scene: see there.
+        online: see OnlineSettings.
+        seed: of what learners draw.
+        split: that is streamed.
+        tick: learner → what is told after each forecast.
+    """
+    arrays = scene.arrays
+    shape = Shape(windows.window, windows.horizon, arrays.channels)
+    scale = seasonal_scale(arrays.values, arrays.observed, scene.borders.train, scene.season)
+    found = {}
+    for name in learners_for(model, online.learners):
+        learner = learner_of(name, model, shape, online, seed)
+        found[name] = stream(learner, windows, scene.borders, shape, online, scene.scaler, scale, split, tick(name))
+    rows: list[Row] = []
+    for name, one in found.items():
+        rows += _rows(name, one)
+        if name != FROZEN and FROZEN in found:
+            rows += _against(name, one, found[FROZEN], shape.horizon)
+    return Ran(
+        rows,
+        {name: _stretches(one.result.origin_mse) for name, one in found.items()},
+        _steps(found),
+        {name: pace_of(one.forecast_seconds, one.learn_seconds) for name, one in found.items()},
+    )
+
+
+def _rows(name: str, one: Streamed) -> list[Row]:
+    result = one.result
+    rows: list[Row] = [(name, m, "all", rounded(v)) for m, v in (("mse", result.mse), ("mae", result.mae))]
+    rows.append((name, "r2", "all", rounded(one.mean_r2)))
+    rows += [(name, "r2", channel, rounded(v)) for channel, v in zip(result.channels, one.r2.tolist(), strict=True)]
+    return [*rows, (name, "labels", "all", float(one.labels)), (name, "windows", "all", float(result.n_windows))]
+
+
+def _against(name: str, one: Streamed, frozen: Streamed, horizon: int) -> list[Row]:
+    difference = one.result.origin_mse - frozen.result.origin_mse
+    scored = np.isfinite(difference)
+    found = diebold_mariano(difference[scored], one.result.origins[scored], horizon)
+    return [(name, "against_frozen", "effect", rounded(found.effect)), (name, "against_frozen", "p", rounded(found.p))]
+
+
+def _stretches(values: Array) -> list[float | None]:
+    parts = np.array_split(values, min(STRETCHES, len(values)))
+    return [rounded(float(np.nanmean(p))) if np.isfinite(p).any() else None for p in parts]
+
+
+def _steps(found: dict[str, Streamed]) -> dict[str, Array]:
+    columns: dict[str, list[Any]] = {name: [] for name in STEPS}
+    for name, one in found.items():
+        origins = one.result.origins.tolist()
+        told = {n.origin: n for n in one.noted}
+        wrong = dict(one.errors)
+        columns["learner"] += [name] * len(origins)
+        columns["origin"] += origins
+        columns["mse"] += one.result.origin_mse.tolist()
+        for column in ("surprise", "gate", "norm"):
+            columns[column] += [getattr(told[o], column) if o in told else math.nan for o in origins]
+        columns["error_surprise"] += [wrong.get(o, math.nan) for o in origins]
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def pace_of(forecasting: Array, learning: Array) -> Pace:
+    """What a step costs, from the seconds of each, [n] and [n]."""
+    steps = (forecasting + learning) * MILLISECONDS
+    medians = np.array([np.median(part) for part in np.array_split(steps, min(STRETCHES, len(steps)))])
+    learned = learning[learning > 0]
+    drift = [0.0, 0.0, 0.0]
+    if len(medians) > 2:
+        slope, _, low, high = stats.theilslopes(medians)
+        drift = [float(s) * (len(medians) - 1) / float(np.median(medians)) for s in (slope, low, high)]
+    return Pace(
+        float(np.median(forecasting)) * MILLISECONDS,
+        float(np.median(learned)) * MILLISECONDS if len(learned) else 0.0,
+        *drift,
+    )
