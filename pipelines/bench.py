@@ -338,6 +338,19 @@ def latency(
     show(measured(known_backbone(backbone), repeats, counts, size, window, also=further(stage)), as_json)
 
 
+@app.command("online")
+def streams(
+    repeats: Annotated[int, typer.Option(help="Rows that are timed.", min=30)] = 300,
+    threads: Annotated[str, typer.Option(help="Numbers of CPU threads, with commas.")] = "2,1",
+    epochs: Annotated[int, typer.Option(help="Of training steps whose time is watched.", min=3)] = 30,
+    as_json: Json = False,
+) -> None:
+    """What a row of a stream costs each learner, against a plain forecast; whether training steps grow longer."""
+    from wavecore.bench.online import online
+
+    show(online(repeats, numbers(threads, "--threads"), epochs=epochs), as_json)
+
+
 @app.command("stages")
 def costs(
     stage: Annotated[
