@@ -21,6 +21,7 @@ from assets.report_data import (
     SeedResult,
     StageResult,
 )
+from assets.report_online import learned, memory
 from assets.results import Run, comparisons, runs
 from assets.storage import read_json
 from assets.tables import SERIES, STATISTICS, load_series, read_parquet
@@ -114,6 +115,8 @@ def _benchmark(project: Project, name: str, found: list[Run], table: list[Compar
         energy_share=_energy(project, benchmark, dataset, bands),
         forecasts=_forecasts(project, name, order, found),
         alpha=project.settings().judge.alpha,
+        learned=learned(project, name),
+        memory=memory(project, name),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from assets.figures import Forecast
     from assets.gains import Gain
+    from assets.report_online import Learned, Memory
     from wavecore.judge.significance import Comparison
     from wavecore.series.arrays import SeriesArrays
 
@@ -95,6 +96,7 @@ class BenchmarkReport:
         energy_share: [J+1] of the data, to hold against the error per scale; None to leave it out.
         forecasts: test windows to draw, in `unit`.
         alpha: level of tests and intervals.
+        learned: learners of streams; memory: one of them from inside.
     """
 
     name: str
@@ -111,6 +113,8 @@ class BenchmarkReport:
     forecasts: tuple[Forecast, ...] = ()
     unit: str = "original unit"
     alpha: float = 0.05
+    learned: tuple[Learned, ...] = ()
+    memory: Memory | None = None
 
     @property
     def best(self) -> StageResult | None:

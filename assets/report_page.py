@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from assets import figures, figures_budget, figures_wavelets, lineage_graph
+from assets import figures, figures_budget, figures_wavelets, lineage_graph, report_online
 from assets.report_data import BenchmarkReport, DatasetReport, ReportData, StageResult
 from assets.report_html import (
     NONE,
@@ -83,6 +83,7 @@ over seeds can tell, and of one seed there is none: add seeds before you believe
 {_beyond(b)}
 {_channels(b)}
 {_inside(b, anchor)}
+{report_online.section(b.learned, b.memory, anchor)}
 </section>
 """
 

@@ -29,7 +29,8 @@ REGISTRY = "store/registry"
 log = logging.getLogger("wavecore")
 REPORT_CODE = (
     *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
-    *(f"assets/{name}.py" for name in ("drawing", "figures", "lineage", "lineage_graph", "results")),
+    *(f"assets/{name}.py" for name in ("report_online", "report_pictures", "drawing", "lineage", "lineage_graph")),
+    *(f"assets/{name}.py" for name in ("figures", "figures_budget", "figures_wavelets", "gains", "results")),
     "wavecore/judge",
 )
 LOCK_WAIT_SECONDS = 120

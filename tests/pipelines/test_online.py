@@ -63,6 +63,12 @@ def test_every_forecast_is_in_the_table_of_steps(streamed: Path) -> None:
     assert len(known) == len(due) - 16 == json_labels(streamed)
 
 
+def test_the_report_shows_the_stream(streamed: Path) -> None:
+    page = (streamed / "store" / "report" / "report.html").read_text()
+    assert "Learning online" in page
+    assert "The memory over time" in page
+
+
 def json_labels(root: Path) -> int:
     long = json.loads((root / "results" / "online" / "tiny" / "titan" / "seed=0" / "metrics.json").read_text())
     return int(next(row[3] for row in long["rows"] if row[:2] == ["online", "labels"]))

@@ -1,0 +1,45 @@
+"""The report's part on learning online."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from assets.report_online import Learned, Memory, section
+
+ROWS = [
+    Learned("titan", learner, 3, r2, mse, 0.5, p, ms, [mse + 0.1 * (i % 3) for i in range(60)])
+    for learner, r2, mse, p, ms in (
+        ("frozen", 0.31, 0.52, None, 1.9), ("online", 0.42, 0.44, 0.0004, 9.9), ("elf", None, 0.61, 0.2, None),
+    )
+]  # fmt: skip
+
+
+def seen(count: int = 2000) -> Memory:
+    draw = np.random.default_rng(0)
+    times = np.datetime64("2024-01-01T00", "us") + np.arange(count) * np.timedelta64(1, "h")
+    told = {name: draw.random(count) for name in ("surprise", "error_surprise", "gate", "norm")}
+    told["error_surprise"][-24:] = np.nan
+    return Memory("titan", 0, times, told, {"a < storm": (times[100], times[160])})
+
+
+def test_nothing_where_no_stream_was_run() -> None:
+    assert section([], None, "a") == ""
+
+
+@pytest.mark.parametrize("memory", [None, seen()], ids=["no memory", "memory"])
+def test_every_learner_has_a_row_and_pictures_are_whole(memory: Memory | None) -> None:
+    page = section(ROWS, memory, "a")
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in page.split("<tr>")[2:]]
+    rows = [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in cells]
+    assert rows == [
+        ["titan", "frozen", "0.3100", "0.5200", "0.5000", "–", "1.90", "3"],
+        ["titan", "online", "0.4200", "0.4400", "0.5000", "&lt; 0.001", "9.90", "3"],
+        ["titan", "elf", "–", "0.6100", "0.5000", "0.200", "–", "3"],
+    ]
+    assert page.count("<svg") == (1 if memory is None else 2)
+    if memory is not None:
+        assert "a &lt; storm" in page
+    assert "a < storm" not in page
