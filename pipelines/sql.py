@@ -15,6 +15,7 @@ from assets.project import Project, seed_folder, seeds_in
 from assets.results import runs
 from assets.storage import owner
 from wavecore.errors import StorageError, WavecoreError
+from wavecore.judge.files import METRICS
 
 DATABASE = "wavecore.duckdb"
 _ATTEMPTS = 6
@@ -48,11 +49,16 @@ def _parquet_views(project: Project) -> Iterator[tuple[str, str]]:
                 f"from read_parquet([{listed}], filename=true, union_by_name=true, hive_partitioning=false)"
             )
             yield name, query
-    files = sorted(store.glob("evaluations/*/*/seed=*/forecasts.parquet"))
-    if files:
+    for name, pattern in (
+        ("forecasts", "evaluations/*/*/seed=*/forecasts.parquet"),
+        ("streams", "online/*/*/seed=*/steps.parquet"),
+    ):
+        files = sorted(store.glob(pattern))
+        if not files:
+            continue
         listed = ", ".join(_quoted(str(f)) for f in files)
         yield (
-            "forecasts",
+            name,
             "select parse_path(filename)[-4] as benchmark, parse_path(filename)[-3] as stage, "
             "cast(replace(parse_path(filename)[-2], 'seed=', '') as integer) as seed, * exclude (filename) "
             f"from read_parquet([{listed}], filename=true, union_by_name=true, hive_partitioning=false)",
@@ -90,12 +96,17 @@ def _frames(project: Project) -> dict[str, pl.DataFrame]:
         for run in found
         for o, mse, mae in zip(run.losses["origin"], run.losses["mse"], run.losses["mae"], strict=True)
     ]
+    online = []
     curves = []
     catalog = project.catalog()
     from wavecore.stages import names
 
     for benchmark in catalog.benchmarks:
         for stage in names():
+            streamed = project.online_results(benchmark, stage)
+            for seed in seeds_in(streamed):
+                long = json.loads((seed_folder(streamed, seed) / METRICS).read_text())
+                online += [(benchmark, stage, seed, *row) for row in long["rows"]]
             folder = project.models(benchmark, stage)
             for seed in seeds_in(folder):
                 path = seed_folder(folder, seed) / "curve.json"
@@ -127,6 +138,11 @@ def _frames(project: Project) -> dict[str, pl.DataFrame]:
         ),
         "losses": pl.DataFrame(
             losses, schema=run_keys | {"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}, orient="row"
+        ),
+        "online": pl.DataFrame(
+            online,
+            schema=run_keys | dict.fromkeys(("learner", "metric", "key"), pl.String) | {"value": pl.Float64},
+            orient="row",
         ),
         "curves": pl.DataFrame(
             curves,

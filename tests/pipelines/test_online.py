@@ -7,9 +7,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from inside import artifacts, copied, edit, fine, refused, up_to_date
+from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
 from assets.online import STEPS
+from pipelines.sql import query
 
 STAGES = "titan,dlinear,seasonal_naive"
 
@@ -67,6 +68,16 @@ def test_the_report_shows_the_stream(streamed: Path) -> None:
     page = (streamed / "store" / "report" / "report.html").read_text()
     assert "Learning online" in page
     assert "The memory over time" in page
+
+
+def test_sql_knows_streams(streamed: Path) -> None:
+    with entered(streamed) as project:
+        told = query(project, "select stage, learner, value from online where metric = 'mse' and key = 'all'")
+        steps = query(project, "select stage, learner, avg(mse) as mse from streams group by all")
+    found = {(stage, learner): mse for stage, learner, mse in steps.iter_rows()}
+    assert len(found) == len(told) == 10
+    for stage, learner, mse in told.iter_rows():
+        assert found[stage, learner] == pytest.approx(mse, rel=1e-4)
 
 
 def json_labels(root: Path) -> int:
