@@ -25,6 +25,7 @@ from wavecore.stages import get as get_stage
 if TYPE_CHECKING:
     from assets.training import Ground
     from wavecore.stream.run import Pace, Ran
+    from wavecore.stream.settings import OnlineSettings
 
 STEPS = "steps.parquet"
 RESULTS = "results"
@@ -48,8 +49,7 @@ FLAT = 0.2
         ),
         dg.AssetCheckSpec(
             "fit_to_learn_online", asset="online_evaluation",
-            description="Patience of 5 or more, a smooth schedule, attention pooling, a state that is detached or of "
-            "high order over a bounded number of chunks.",
+            description="Of a stage with a memory: patience of 5 or more, a schedule without jumps, attention pooling.",
         ),
         dg.AssetCheckSpec(
             "not_stopped_early", asset="online_evaluation",
@@ -95,12 +95,18 @@ def _online(work: Work) -> Made:
     return _report(work, ground, set(there) >= set(wanted), ran)
 
 
+def settings_of(ground: "Ground", stage: str) -> "OnlineSettings":
+    """How the stage learns in a stream. A dataset that declares `missing: mask` has said what a missing value is."""
+    online = ground.settings.online_of(ground.benchmark.name, stage)
+    return dataclasses.replace(online, missing="skip") if ground.dataset.treatment.missing == "mask" else online
+
+
 def due_of(project: Project, ground: "Ground", stage: str, model: Path) -> dict[str, Any]:
     """What the results of a present run would say that they follow from."""
     from wavecore.learn.checkpoint import read_manifest
     from wavecore.learn.manifest import code_hash, hash_of
 
-    settings = hash_of(dataclasses.asdict(ground.settings.online_of(ground.benchmark.name, stage)))
+    settings = hash_of(dataclasses.asdict(settings_of(ground, stage)))
     return identity(read_manifest(model), ground.data_hash, settings, code_hash(ONLINE_ROOMS, project.root))
 
 
@@ -132,7 +138,7 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], keep: lis
 
     benchmark, stage = work.key.split("|")
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
-    online = ground.settings.online_of(benchmark, stage)
+    online = settings_of(ground, stage)
     rows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
     with (
         threads(ground.settings.train.threads),
@@ -187,6 +193,26 @@ def _less(long: Mapping[str, Any], learner: str, other: str) -> bool:
     return a is not None and b is not None and a < b
 
 
+def standing(project: Project, benchmark: str, stage: str) -> dict[int, dict[str, Any]]:
+    """Seed → metrics.json of the streams that may be shown together: of the models that `results/` has the errors of,
+    and run with the same settings, data and code as the first of them."""
+    folder, judged = project.online_results(benchmark, stage), project.results(benchmark, stage)
+    found: dict[int, dict[str, Any]] = {}
+    same: tuple[Any, ...] | None = None
+    for seed in seeds_in(folder):
+        own, other = (seed_folder(place, seed) / MANIFEST for place in (folder, judged))
+        if not own.is_file():
+            continue
+        manifest = read_json(own)
+        if other.is_file() and read_json(other).get("model") != manifest.get("model"):
+            continue
+        identity_of = tuple(manifest.get(key) for key in ("settings", "data_hash", "code_hash"))
+        same = same or identity_of
+        if identity_of == same:
+            found[seed] = read_json(seed_folder(folder, seed) / METRICS)
+    return found
+
+
 def learners_in(long: Mapping[str, Any]) -> list[str]:
     """The learners of a seed's metrics.json, in order."""
     return list(dict.fromkeys(row[0] for row in long["rows"]))
@@ -232,12 +258,15 @@ def pace_in(project: Project, benchmark: str, stage: str, seed: int) -> dict[str
 
 
 def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Made:
+    from assets.tables import read_parquet
     from wavecore.series.splits import origins
 
     benchmark, stage = work.key.split("|")
     rows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
     by_seed = {s: read_json(seed_folder(work.outs[0], s) / METRICS) for s in seeds_in(work.outs[0])}
-    told = {(s, name): value(long, name, "windows") for s, long in by_seed.items() for name in learners_in(long)}
+    # A clone may have the metrics of seeds whose streams ran elsewhere.
+    tables = [path for s in by_seed if (path := seed_folder(work.outs[1], s) / STEPS).is_file()]
+    told = [count for path in tables for count in read_parquet(path, ["learner"])["learner"].value_counts()["count"]]
     worse = [
         s for s, long in by_seed.items()
         if {"online", "frozen"} <= set(learners_in(long)) and not _less(long, "online", "frozen")
@@ -245,7 +274,7 @@ def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Mad
     paces = {(s, name): one for s in by_seed for name, one in pace_in(work.project, benchmark, stage, s).items()}
     # Growing beyond doubt, and by more than what is taken for none.
     growing = [f"seed {s} {name}" for (s, name), one in paces.items() if one["low"] > 0 and one["drift"] > FLAT]
-    unfit, early = _unfit(ground, stage), _early(work, list(by_seed))
+    wrong, cut_off = unfit(ground, stage), early(work.project.models(benchmark, stage), list(by_seed))
     table = ["| seed | learner | MSE | MAE | R² | p against frozen |", "| ---: | --- | ---: | ---: | ---: | ---: |"]
     for s, long in by_seed.items():
         for name in learners_in(long):
@@ -263,38 +292,40 @@ def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Mad
         complete=complete,
         warnings=frozenset({"fit_to_learn_online", "not_stopped_early", "flat_step_time", "learning_helps"}),
         checks={
-            "every_row_forecast": (all(v == rows for v in told.values()), {"due": rows}),
-            "fit_to_learn_online": (not unfit, {"what is not": "; ".join(unfit) or "nothing"}),
-            "not_stopped_early": (not early, {"seeds": ", ".join(map(str, early)) or "none"}),
+            "every_row_forecast": (bool(told) and all(count == rows for count in told), {"due": rows}),
+            "fit_to_learn_online": (not wrong, {"what is not": "; ".join(wrong) or "nothing"}),
+            "not_stopped_early": (not cut_off, {"seeds": ", ".join(map(str, cut_off)) or "none"}),
             "flat_step_time": (not growing, {"growing": ", ".join(growing) or "none"}),
             "learning_helps": (not worse, {"seeds that do not": ", ".join(map(str, worse)) or "none"}),
         },
     )
 
 
-def _unfit(ground: "Ground", stage: str) -> list[str]:
+def unfit(ground: "Ground", stage: str) -> list[str]:
     """What of a stage's settings speaks against learning online."""
     from wavecore.model.build import model_settings
     from wavecore.stream.settings import StreamSettings
 
     chosen = get_stage(stage)
-    train, found = ground.train_settings(chosen), []
-    if chosen.trained and train.patience < 5:
-        found.append(f"train.patience is {train.patience}, below 5")
-    if chosen.trained and train.schedule == "halving":
-        found.append("train.schedule is halving, which moves in jumps")
+    train = ground.train_settings(chosen)
+    found: list[str] = []
     model = model_settings(chosen, ground.settings, ground.benchmark.name)
-    if isinstance(model, StreamSettings) and model.head.pooling != "attention":
+    if not isinstance(model, StreamSettings):
+        return found
+    if train.patience < 5:
+        found.append(f"train.patience is {train.patience}, below 5")
+    if train.schedule == "halving":
+        found.append("train.schedule is halving, which moves in jumps")
+    if model.head.pooling != "attention":
         found.append(f"head.pooling is {model.head.pooling}")
     return found
 
 
-def _early(work: Work, seeds: list[int]) -> list[int]:
-    """Seeds whose best validation is the last one of a training that used up its steps."""
-    benchmark, stage = work.key.split("|")
+def early(models: Path, seeds: list[int]) -> list[int]:
+    """Seeds whose best validation is the last one."""
     found = []
     for seed in seeds:
-        path = seed_folder(work.project.models(benchmark, stage), seed) / "curve.json"
+        path = seed_folder(models, seed) / "curve.json"
         curve = read_json(path) if path.is_file() else []
         if len(curve) > 1 and min(curve, key=lambda row: row["select"]) == curve[-1]:
             found.append(seed)

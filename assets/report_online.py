@@ -16,7 +16,7 @@ from assets.report_html import NONE, exact, figure, number, probability, table, 
 if TYPE_CHECKING:
     from assets.project import Project
 
-LINES = {"frozen": ":", "online": "-", "replay": "--", "elf": "-."}
+LINES = {"frozen": ":", "online": "-"}
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,12 @@ class Memory:
 
 def learned(project: Project, benchmark: str) -> tuple[Learned, ...]:
     """Every learner of every stage that was run through the benchmark's stream, in the order of the ladder."""
-    from assets.online import learners_in, pace_in, value
-    from assets.project import seed_folder, seeds_in
-    from assets.storage import read_json
-    from wavecore.judge.files import METRICS
+    from assets.online import learners_in, pace_in, standing, value
     from wavecore.stages import names
 
     found = []
     for stage in names():
-        folder = project.online_results(benchmark, stage)
-        seeds = {s: read_json(seed_folder(folder, s) / METRICS) for s in seeds_in(folder)}
+        seeds = standing(project, benchmark, stage)
         for learner in learners_in(next(iter(seeds.values()))) if seeds else ():
             paces = [p[learner] for s in seeds if learner in (p := pace_in(project, benchmark, stage, s))]
             ps = [value(long, learner, "against_frozen", "p") for long in seeds.values()]
@@ -96,8 +92,8 @@ def memory(project: Project, benchmark: str) -> Memory | None:
     """The first stage with a memory whose stream is here, its first seed while it learned online."""
     import polars as pl
 
-    from assets.online import STEPS
-    from assets.project import seed_folder, seeds_in
+    from assets.online import STEPS, standing
+    from assets.project import seed_folder
     from assets.tables import load_series, read_parquet
     from wavecore.stages import get, names
 
@@ -105,8 +101,11 @@ def memory(project: Project, benchmark: str) -> Memory | None:
         if get(stage).family != "titan":
             continue
         folder = project.online(benchmark, stage)
-        for seed in seeds_in(folder):
-            own = read_parquet(seed_folder(folder, seed) / STEPS).filter(pl.col("learner") == "online")
+        for seed in standing(project, benchmark, stage):
+            path = seed_folder(folder, seed) / STEPS
+            if not path.is_file():
+                continue
+            own = read_parquet(path).filter(pl.col("learner") == "online")
             if not len(own):
                 continue
             dataset = project.catalog().dataset(project.catalog().benchmark(benchmark).dataset)
@@ -178,9 +177,11 @@ def section(rows: Sequence[Learned], seen: Memory | None, anchor: str) -> str:
         "largest shown, not corrected for the number of rows.</p>",
         table(head, shown, numeric=(2, 3, 4, 5, 6, 7)),
     ]
-    told = [row for row in rows if row.learner in ("frozen", "online")]
-    drawn = figure(errors(told).svg(f"{anchor}-online"), "Error over time", "Before and after learning online.", "wide")
-    parts.append(f'<div class="grid">{drawn}</div>')
+    told = [row for row in rows if row.learner in LINES]
+    if told:
+        picture = errors(told).svg(f"{anchor}-online")
+        drawn = figure(picture, "Error over time", "Frozen, and learning online.", "wide")
+        parts.append(f'<div class="grid">{drawn}</div>')
     if seen is not None:
         note = (
             f"{text(seen.stage)}, seed {seen.seed}, learning online. The surprise of the input is known at once, that "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assets.project import Project, seed_folder, seeds_in
+from assets.project import Project, seed_folder
 from pipelines.show import show
 from wavecore.errors import SettingsError, StorageError
 
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from wavecore.judge.significance import SeedMean
 
 DEFAULT = "titan,dlinear,seasonal_naive"
-AGAINST = "dlinear:online"
+AGAINST = ("dlinear", "online")
 
 
 def stream(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
     stage: Annotated[str, typer.Option("--stage", "-s", help="Stages, with commas.")] = DEFAULT,
     against: Annotated[
-        str, typer.Option(help="stage:learner that all others are held against, by Diebold–Mariano.")
-    ] = AGAINST,
+        str | None,
+        typer.Option(help="stage:learner that all others are held against; default dlinear:online where it is run."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Also start runs estimated above pipeline.limit_minutes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
@@ -32,7 +33,7 @@ def stream(
 
     project = Project.find()
     chosen = tuple(ladder.get(s.strip()).name for s in stage.split(","))
-    other = _named(against)
+    other = _named(project, benchmark, chosen, against)
     outcome = drive(
         project, (benchmark,), chosen, online=True, allow_hours=yes, say=lambda line: typer.echo(f"· {line}", err=True)
     )
@@ -41,23 +42,32 @@ def stream(
     show(rows_of(project, benchmark, chosen, other), as_json)
 
 
-def _named(against: str) -> tuple[str, str]:
-    """stage and learner.
+def _named(project: Project, benchmark: str, stages: tuple[str, ...], against: str | None) -> tuple[str, str] | None:
+    """stage and learner; None where nothing was asked for and the default is not run.
 
     Raises:
-        SettingsError: it is not `stage:learner`, or one of the two does not exist.
+        SettingsError: it is not `stage:learner` of a stage and a learner that are run.
     """
-    from wavecore import stages as ladder
-    from wavecore.stream.settings import LEARNERS
-
+    settings = project.settings()
+    if against is None:
+        stage, learner = AGAINST
+        return AGAINST if stage in stages and learner in settings.online_of(benchmark, stage).learners else None
     stage, _, learner = against.partition(":")
-    if learner not in LEARNERS:
-        raise SettingsError(f"--against {against}: no such learner", f"write stage:learner, of {', '.join(LEARNERS)}")
-    return ladder.get(stage).name, learner
+    if stage not in stages:
+        raise SettingsError(
+            f"--against {against}: the stage {stage!r} is not among those that are run",
+            f"write stage:learner, with a stage of {', '.join(stages)}, or add it to --stage",
+        )
+    learners = settings.online_of(benchmark, stage).learners
+    if learner not in learners:
+        raise SettingsError(
+            f"--against {against}: no such learner is run", f"write stage:learner, of {', '.join(learners)}"
+        )
+    return stage, learner
 
 
 def rows_of(
-    project: Project, benchmark: str, stages: tuple[str, ...], against: tuple[str, str]
+    project: Project, benchmark: str, stages: tuple[str, ...], against: tuple[str, str] | None
 ) -> list[dict[str, Any]]:
     """One row per stage and learner, means over seeds: r2, mse, mae; difference of mse from the same stage frozen and
     from `against`, each with the p of Diebold and Mariano on the mean loss of each origin over seeds."""
@@ -67,10 +77,14 @@ def rows_of(
     for stage in stages:
         found |= _means(project, benchmark, stage)
         losses |= _losses(project, benchmark, stage)
+    if against is not None and against not in found:
+        raise SettingsError(
+            f"--against {':'.join(against)}: the stage has no weights that could learn", "choose frozen or elf"
+        )
     rows = []
     for (stage, learner), row in found.items():
         own = {"benchmark": benchmark, "stage": stage, "learner": learner, **row}
-        pairs = {"frozen": (stage, "frozen"), ":".join(against): against}
+        pairs = {"frozen": (stage, "frozen")} | ({":".join(against): against} if against else {})
         for name, other in pairs.items():
             tested = other != (stage, learner) and other in losses and (stage, learner) in losses
             change, p = _held(losses[stage, learner], losses[other], horizon) if tested else (None, None)
@@ -82,14 +96,14 @@ def rows_of(
 def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], dict[str, Any]]:
     import numpy as np
 
-    from assets.online import learners_in, pace_in, value
-    from assets.storage import read_json
-    from wavecore.judge.files import METRICS
+    from assets.online import learners_in, pace_in, standing, value
 
-    folder = project.online_results(benchmark, stage)
-    seeds = {s: read_json(seed_folder(folder, s) / METRICS) for s in seeds_in(folder)}
+    seeds = standing(project, benchmark, stage)
     if not seeds:
-        raise StorageError(f"{folder}: no results of a stream", f"wavecore stream -b {benchmark} -s {stage}")
+        raise StorageError(
+            f"{project.online_results(benchmark, stage)}: no results of a stream",
+            f"wavecore stream -b {benchmark} -s {stage}",
+        )
     found = {}
     for learner in learners_in(next(iter(seeds.values()))):
         row: dict[str, Any] = {"seeds": len(seeds)}
@@ -103,17 +117,17 @@ def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str]
 
 
 def _losses(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], SeedMean]:
-    """Mean loss of each origin over seeds; {} where this clone has the metrics alone."""
-    from assets.online import STEPS
+    """Mean loss of each origin over seeds; {} where this clone has not all of them, which is said."""
+    from assets.online import STEPS, standing
     from assets.tables import read_parquet
     from wavecore.judge.significance import average_seeds
 
     folder = project.online(benchmark, stage)
-    tables = [
-        read_parquet(seed_folder(folder, s) / STEPS)
-        for s in seeds_in(folder)
-        if (seed_folder(folder, s) / STEPS).is_file()
-    ]
+    paths = [seed_folder(folder, s) / STEPS for s in standing(project, benchmark, stage)]
+    if not all(path.is_file() for path in paths):
+        typer.echo(f"· {folder}: not every seed is on this machine; no tests (`dvc pull` brings them)", err=True)
+        return {}
+    tables = [read_parquet(path) for path in paths]
     found = {}
     for learner in tables[0]["learner"].unique(maintain_order=True).to_list() if tables else ():
         own = [table.filter(table["learner"] == learner) for table in tables]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
-from assets.online import STEPS
+from assets.online import STEPS, early, standing, unfit
+from assets.report_online import learned, memory
+from assets.training import Ground
 from pipelines.sql import query
 
 STAGES = "titan,dlinear,seasonal_naive"
@@ -108,9 +111,50 @@ def test_a_setting_of_learning_online_trains_nothing(mine: Path) -> None:
     assert after["dlinear", "online"]["mse"] != before["dlinear", "online"]["mse"]
 
 
+def test_what_is_of_another_model_is_not_shown(mine: Path) -> None:
+    """Seeds are shown together only where they are of the judged models and of the same settings."""
+    folder = mine / "results" / "online" / "tiny" / "titan"
+    shutil.copytree(folder / "seed=0", folder / "seed=1")
+    with entered(mine) as project:
+        assert set(standing(project, "tiny", "titan")) == {0, 1}
+        manifest = folder / "seed=1" / "manifest.json"
+        edit(manifest, json.loads(manifest.read_text())["settings"], "other")
+        assert set(standing(project, "tiny", "titan")) == {0}
+        # The model was trained anew, its stream was not run again.
+        judged = mine / "results" / "tiny" / "titan" / "seed=0" / "manifest.json"
+        edit(judged, json.loads(judged.read_text())["model"], "newer")
+        assert set(standing(project, "tiny", "titan")) == {1}
+        assert {row.stage for row in learned(project, "tiny")} == {"titan", "dlinear", "seasonal_naive"}
+        manifest.unlink()
+        assert {row.stage for row in learned(project, "tiny")} == {"dlinear", "seasonal_naive"}
+        assert memory(project, "tiny") is None
+
+
+def test_settings_that_make_no_sense_online_are_told(mine: Path) -> None:
+    with entered(mine) as project:
+        assert unfit(Ground.load(project, "tiny"), "titan") == []
+        told = unfit(Ground.load(project, "tiny"), "titan.mean")
+        assert told == ["head.pooling is mean"]
+        edit(mine / "params.yaml", "eval_every: 125, patience: 7}", "eval_every: 125, patience: 3}")
+        assert unfit(Ground.load(project, "tiny"), "titan") == ["train.patience is 3, below 5"]
+        assert unfit(Ground.load(project, "tiny"), "dlinear") == []
+
+
+def test_a_training_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    def rows(*errors: float) -> None:
+        (tmp_path / "seed=0").mkdir(exist_ok=True)
+        (tmp_path / "seed=0" / "curve.json").write_text(json.dumps([{"select": e} for e in errors]))
+
+    rows(3, 2, 1)
+    assert early(tmp_path, [0, 1]) == [0]
+    rows(3, 1, 2)
+    assert early(tmp_path, [0]) == []
+
+
 def test_bad_input_is_refused_before_anything_runs(mine: Path) -> None:
     before = artifacts(mine)
     assert "no such learner" in refused(mine, "stream", "-b", "tiny", "--against", "dlinear")
+    assert "not among those" in refused(mine, "stream", "-b", "tiny", "-s", "titan", "--against", "dlinear:online")
     assert "stage" in refused(mine, "stream", "-b", "tiny", "-s", "nonesuch")
     edit(mine / "params.yaml", "learners: [frozen, online, replay, elf]", "learners: [frozen, oracle]")
     assert "'oracle' is not one of" in refused(mine, "stream", "-b", "tiny")

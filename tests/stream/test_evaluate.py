@@ -103,3 +103,29 @@ def test_titan_tells_of_every_forecast(data: WindowData) -> None:
     chosen = origins(BORDERS, "test", T, H)
     assert [noted.origin for noted in found.noted] == chosen.tolist()
     assert [origin for origin, _ in found.errors] == chosen[:-H].tolist()
+
+
+def test_a_gap_is_filled_as_in_every_window(data: WindowData) -> None:
+    """Also at the first row that is pushed: the last value before it stands in, as in the judge's series."""
+    observed = torch.ones_like(data.values, dtype=torch.bool)
+    first = int(origins(BORDERS, "test", T, H)[0]) - T
+    values = data.values.clone()
+    for row in (first, first + 1, first + 30):
+        observed[row] = False
+        values[row] = values[row - 1]
+    gaps = WindowData(values, observed, T, H)
+    model = linear()
+    found = stream(Frozen(model, H), gaps, BORDERS, SHAPE, OnlineSettings(missing="skip"), SCALER, SCALE)
+    made = np.concatenate([ahead for _, ahead in forecast(model, gaps, origins(BORDERS, "test", T, H), 16, "float32")])
+    truth, seen = gaps.batch(origins(BORDERS, "test", T, H)).y.numpy(), gaps.batch(origins(BORDERS, "test", T, H)).mask
+    assert found.result.mse == pytest.approx(float(((made - truth)[seen.numpy()] ** 2).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "fine"), [(61, True), (62, True), (63, False), (66, False)])
+def test_a_delay_behind_which_no_label_comes_is_refused(steps: int, fine: bool, data: WindowData) -> None:
+    online = OnlineSettings(delay=DelaySettings("fixed", steps))
+    if fine:
+        assert stream(Frozen(linear(), H), data, BORDERS, SHAPE, online, SCALER, SCALE).labels == 63 - steps
+    else:
+        with pytest.raises(SettingsError, match="no label would ever be known"):
+            stream(Frozen(linear(), H), data, BORDERS, SHAPE, online, SCALER, SCALE)

@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from scipy import stats
 from torch import nn
 
@@ -67,8 +66,8 @@ def online(
             yield Row(
                 "online", path, "" if path == PLAIN else PLAIN, series=CHANNELS, dtype="float32",
                 ratio_median=None if path == PLAIN else statistics.median(ratios),
-                ratio_min=None if path == PLAIN else float(np.quantile(ratios, 0.05)),
-                ratio_max=None if path == PLAIN else float(np.quantile(ratios, 0.95)),
+                ratio_min=None if path == PLAIN else min(ratios),
+                ratio_max=None if path == PLAIN else max(ratios),
                 seconds=statistics.median(own), other_seconds=None if path == PLAIN else statistics.median(plain),
                 more={"window": window, "horizon": horizon, "threads": count, "repeats": len(own)},
             )  # fmt: skip

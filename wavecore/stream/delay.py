@@ -24,7 +24,10 @@ def due(origin: int, horizon: int, delay: DelaySettings) -> int:
 
 
 def check_delay(delay: DelaySettings, horizon: int, rows: int) -> None:
-    """Refuse a delay behind which a stream of `rows` rows to forecast has no label.
+    """Refuse a delay behind which no label comes.
+
+    Args:
+        rows: that are pushed after the first forecast.
 
     Raises:
         SettingsError: horizon and delay together are longer than the stream.

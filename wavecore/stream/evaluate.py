@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from wavecore.config import FeatureSettings
-from wavecore.errors import DataError
+from wavecore.errors import DataError, SettingsError
 from wavecore.judge.metrics import HasScale, Judge, JudgeResult
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
@@ -101,14 +101,16 @@ def stream(
         tick: told after each forecast.
 
     Raises:
-        SettingsError: a delay behind which no label comes.
+        SettingsError: a delay behind which no label comes within the split.
         DataError: not one target was observed; a value is missing and `online.missing` is `error`.
     """
     scored = origins(borders, split, shape.window, shape.horizon)
     first, last = int(scored[0]), int(scored[-1])
-    check_delay(online.delay, shape.horizon, last + shape.horizon - first)
-    timed = _Timed(learner)
-    session = Session(timed, shape, online, first - shape.window)
+    # The last row that is pushed is the one before the last origin.
+    check_delay(online.delay, shape.horizon, last - first)
+    timed, begin = _Timed(learner), first - shape.window
+    # What stands in for a gap at the beginning is what stands in for it in every window.
+    session = Session(timed, shape, online, begin, data.values[begin - 1] if begin else None)
     judge = Judge(shape.channels, shape.horizon, scaler, scale, FeatureSettings(wavelet="db2"))
     moments = np.zeros((4, len(shape.channels)))
     made: list[Array] = []
@@ -116,7 +118,7 @@ def stream(
     errors: list[tuple[int, float]] = []
     learning: list[float] = []
     # The forecast from origin o is made when row o − 1 has come.
-    for row in range(first - shape.window, last):
+    for row in range(begin, last):
         # What was filled is no value: an error, or skipped, as the session is told.
         ahead = session.push(data.values[row].where(data.observed[row], float("nan")))
         if ahead is None:
@@ -130,6 +132,10 @@ def stream(
             noted.append(learner.noted)
             if learner.error is not None and (not errors or errors[-1][0] != learner.error[0]):
                 errors.append(learner.error)
+    if not session.pending.labelled:
+        raise SettingsError(
+            f"online.delay: of {len(scored)} forecasts not one label came within {split}", "set a shorter delay"
+        )
     for start in range(0, len(scored), AT_ONCE):
         batch = data.batch(scored[start : start + AT_ONCE])
         ahead_of = np.stack(made[start : start + AT_ONCE])

@@ -80,7 +80,7 @@ class TitanStream(nn.Module):
         self.tokens = window // settings.patch
         if self.tokens < chosen.chunk:
             raise SettingsError(
-                f"stream.memory.chunk: {chosen.chunk} tokens of {settings.patch} rows do not fit a window of {window}",
+                f"model.memory.chunk: {chosen.chunk} tokens of {settings.patch} rows do not fit a window of {window}",
                 "choose a smaller chunk or patch",
             )
         together = channels if settings.channels == "joint" else 1

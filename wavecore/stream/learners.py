@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wavecore.errors import TrainingError
 from wavecore.learn.checkpoint import fill
+from wavecore.learn.loop import HasObjective
 from wavecore.learn.losses import mse
 from wavecore.model.groups import ParameterGroup, declared
 from wavecore.seeds import generator
@@ -117,8 +118,10 @@ class Gradient(Frozen):
         self.step(self.loss(labels), labels[-1].origin)
 
     def loss(self, labels: Sequence[Label]) -> Tensor:
-        """Mean square error of what was observed."""
+        """What the model was trained on, or the mean square error of what was observed."""
         batch = batched(labels)
+        if isinstance(self.model, HasObjective):
+            return self.model.objective(batch)["loss"]
         return mse(self.model(batch), batch.y, batch.mask)
 
     def step(self, loss: Tensor, origin: int) -> None:
@@ -162,16 +165,23 @@ class Replay(Gradient):
     """Experience replay: each step also on labels of the past, drawn from a reservoir of fixed size.
 
     Args:
-        model, horizon, settings: as of Gradient.
+        model, horizon, settings, groups: as of Gradient.
         seed: of the draws.
         size: labels kept (Vitter's reservoir: every label so far is kept with the same probability).
         replayed: labels drawn for each step.
     """
 
     def __init__(
-        self, model: nn.Module, horizon: int, settings: OnlineSettings, seed: int, size: int = 256, replayed: int = 7
+        self,
+        model: nn.Module,
+        horizon: int,
+        settings: OnlineSettings,
+        seed: int,
+        groups: Sequence[ParameterGroup] | None = None,
+        size: int = 256,
+        replayed: int = 7,
     ) -> None:
-        super().__init__(model, horizon, settings)
+        super().__init__(model, horizon, settings, groups)
         self.seed, self.size, self.replayed = seed, size, replayed
         self.kept: list[Label] = []
         self.seen = 0

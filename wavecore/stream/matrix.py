@@ -43,7 +43,14 @@ def learner_of(name: str, model: nn.Module, shape: Shape, settings: OnlineSettin
     if name == "online":
         return Gradient(own, shape.horizon, settings)
     if name == "replay":
-        return Replay(own, shape.horizon, settings, seed)
+        if not isinstance(own, TitanStream):
+            return Replay(own, shape.horizon, settings, seed)
+        if own.settings.memory.life == "stream":
+            raise SettingsError(
+                "replay: a label of the past would need the memory of its time, which goes on with `life: stream`",
+                "leave replay out of online.learners, or set memory.life: window",
+            )
+        return Replay(own, shape.horizon, settings, seed, own.online_groups(settings))
     if name == "elf":
         return Elf(own, shape.window, shape.horizon, len(shape.channels))
     return Frozen(own, shape.horizon)

@@ -76,8 +76,8 @@ class Head(nn.Module):
         weights = width * hidden + hidden + hidden * outputs + outputs
         if weights > settings.limit * 1e6:
             raise SettingsError(
-                f"head.pooling: {kind} of {tokens} tokens of width {d_model} needs {weights / 1e6:.0f} million "
-                f"weights, head.limit is {settings.limit:g}",
+                f"model.head.pooling: {kind} of {tokens} tokens of width {d_model} needs {weights / 1e6:.0f} million "
+                f"weights, model.head.limit is {settings.limit:g}",
                 "use `pooling: attention`, or a shorter window: flatten is for fewer than 100 steps",
             )
         self.pooling: AttentionPooling | Pooling

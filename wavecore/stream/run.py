@@ -68,10 +68,9 @@ def through(
     scene: Scene,
     online: OnlineSettings,
     seed: int,
-    split: str = "test",
     tick: Callable[[str], Callable[[int], object]] = lambda learner: lambda done: None,
 ) -> Ran:
-    """Run every learner of `online` that makes sense for `model` through the same stream.
+    """Run every learner of `online` that makes sense for `model` through the test rows.
 
     Args:
         model: trained; stays as it is.
@@ -79,7 +78,6 @@ def through(
         scene: see there.
         online: see OnlineSettings.
         seed: of what learners draw.
-        split: that is streamed.
         tick: learner → what is told after each forecast.
     """
     arrays = scene.arrays
@@ -88,7 +86,7 @@ def through(
     found = {}
     for name in learners_for(model, online.learners):
         learner = learner_of(name, model, shape, online, seed)
-        found[name] = stream(learner, windows, scene.borders, shape, online, scene.scaler, scale, split, tick(name))
+        found[name] = stream(learner, windows, scene.borders, shape, online, scene.scaler, scale, tick=tick(name))
     rows: list[Row] = []
     for name, one in found.items():
         rows += _rows(name, one)

@@ -78,19 +78,24 @@ class Session:
         shape: see Shape.
         online: delay and treatment of missing rows.
         begin: number of the first row that is pushed, so that origins are those of a longer series.
+        before: [N], the last values known before it; they stand in where the first rows have none. None: 0, the train
+            mean.
 
     Attributes:
         rows: number of the next row: `begin` and all that were pushed or missed.
         skipped: how many of these were missed or had no value.
     """
 
-    def __init__(self, learner: Learner, shape: Shape, online: OnlineSettings, begin: int = 0) -> None:
+    def __init__(
+        self, learner: Learner, shape: Shape, online: OnlineSettings, begin: int = 0, before: Tensor | None = None
+    ) -> None:
         self.learner = learner
         self.shape = shape
         self.online = online
         self.pending = Pending(shape.horizon, online.delay)
         self.rows = self.begin = begin
         self.skipped = 0
+        self.before = torch.zeros(len(shape.channels)) if before is None else before.float()
         self.time: np.datetime64 | None = None
         # Rows that are still needed: the last window, and those of forecasts without a label.
         self.first = begin
@@ -166,8 +171,7 @@ class Session:
                 raise DataError(
                     f"{where}: no value of {', '.join(at)}", "give it, or set online.missing: skip", columns=at
                 )
-            # 0 is the train mean, for a channel without any value yet.
-            before = self.values[-1] if len(self.values) else torch.zeros_like(row)
+            before = self.values[-1] if len(self.values) else self.before
             row = torch.where(seen, row, before)
         return row, seen
 
