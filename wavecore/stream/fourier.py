@@ -102,7 +102,9 @@ class Elf(Frozen):
         ahead = self._spectrum(instance_normalize(y, mean, std, axis=0), self.asked)
         turned = self.inverse @ rows.mH
         inner = torch.eye(len(rows), dtype=turned.dtype) + rows @ turned
-        self.inverse = self.inverse - turned @ torch.linalg.solve(inner, turned.mH)
+        inverse = self.inverse - turned @ torch.linalg.solve(inner, turned.mH)
+        # Hermitian it stays by itself only in exact arithmetic: left alone, rounding grows until nothing is finite.
+        self.inverse = (inverse + inverse.mH) / 2
         self.cross = self.cross + rows.mH @ ahead
 
     @staticmethod
