@@ -147,4 +147,4 @@ def _held(one: SeedMean, other: SeedMean, horizon: int) -> tuple[float, float | 
     scored = np.isfinite(difference)
     test = diebold_mariano(difference[scored], one.origins[scored], horizon)
     p = rounded(test.p)
-    return round(100 * test.effect / float(np.mean(other.loss[scored])), 2), None if p is None else round(p, 5)
+    return round(100 * test.effect / float(np.mean(other.loss[scored])), 2), None if p is None else float(f"{p:.2g}")

@@ -471,7 +471,7 @@ def settings_from(mapping: Any, where: str = "params.yaml") -> Settings:
     ):
         for name, override in names.items():
             # How long and from which seeds it is trained on one benchmark is no part of what makes a variant.
-            if "." in name and (place == "stages" or override.model):
+            if "." in name and (place == "stages" or override.model or override.online):
                 raise SettingsError(
                     f"{where}: {place}: {name!r} is a variant, which is declared in wavecore/stages.py",
                     f"set what it shares with its stage under {name.split('.')[0]!r}; `train` and `seeds` of a variant "

@@ -316,4 +316,6 @@ def test_a_variant_may_have_steps_and_seeds_of_its_own_on_one_benchmark() -> Non
     with pytest.raises(SettingsError, match=r"'base\.plain' is a variant"):
         given("overrides", model={"d_ff": 8})
     with pytest.raises(SettingsError, match=r"'base\.plain' is a variant"):
+        given("overrides", online={"learning_rate": 0.01})
+    with pytest.raises(SettingsError, match=r"'base\.plain' is a variant"):
         given("stages", train={"steps": 5})
