@@ -302,7 +302,10 @@ def test_the_partition_shows_its_hash_and_a_plot(session: Session) -> None:
 def test_dvc_has_the_new_seed_and_nothing_else_changed(session: Session) -> None:
     now = recorded(session.root)
     changed = {path for path in now if now[path] != session.before.get(path)}
-    assert changed == {f"{folder}/{BENCHMARK}/dlinear" for folder in ("store/models", "store/evaluations", "results")}
+    trained = {f"{folder}/{BENCHMARK}/dlinear" for folder in ("store/models", "store/evaluations", "results")}
+    # The selection goes through the streams too, which no run had made before.
+    streamed = {f"{folder}/{BENCHMARK}/{stage}" for folder in ("store/online", "results/online") for stage in STAGES}
+    assert changed == trained | streamed
     assert parts_of_the_old_seeds(session.root) == session.untouched
     assert "up to date" in run(session.root, "dvc", "status").stdout
 
