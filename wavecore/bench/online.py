@@ -36,7 +36,7 @@ def online(
     All learners take each row in turn, so that load falls on all; rows are counted once labels come. `ratio` is the
     forecast's seconds over the learner's: its inverse is how many forecasts a row of learning costs.
     """
-    series = batch(CHANNELS, window + repeats + 2 * horizon, horizon).x[0]
+    series = batch(CHANNELS, window + repeats + horizon, horizon).x[0]
     shape = Shape(window, horizon, tuple(f"c{i}" for i in range(CHANNELS)))
     with isolated(device(), 0):
         models: dict[str, nn.Module] = {
