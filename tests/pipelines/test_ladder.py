@@ -70,6 +70,11 @@ def test_it_climbs_goes_on_and_ends(mine: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_regression_that_was_not_found_yet_is_estimated_too(mine: Path) -> None:
+    """Its forecast has no weights before `ridge` was made, and a dry run makes none."""
+    assert states(fine(mine, "ladder", "-b", "tiny", "-s", "ridge", "--dry-run", "--json")) == [("ridge", 0, "missing")]
+
+
 @pytest.mark.parametrize("models", [True, False])
 def test_after_a_change_of_settings_all_seeds_are_done_again_one_by_one(models: bool, mine: Path) -> None:
     """Also in a clone that has the results of before and no models."""
