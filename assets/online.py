@@ -133,21 +133,19 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], keep: lis
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import threads
     from wavecore.model.build import from_config
-    from wavecore.series.splits import origins
     from wavecore.stream import run
 
     benchmark, stage = work.key.split("|")
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
     online = settings_of(ground, stage)
-    rows = len(origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon))
     with (
         threads(ground.settings.train.threads),
-        tqdm(total=rows, unit="row", disable=None) as bar,
+        tqdm(unit="row", disable=None) as bar,
     ):
 
-        def tick(learner: str) -> Any:
-            bar.reset()
-            bar.set_description(f"{benchmark} {stage} seed {seed}: {learner}")
+        def tick(running: str, due: int) -> Any:
+            bar.reset(due)
+            bar.set_description(f"{benchmark} {stage} seed {seed}: {running}")
             return bar.update
 
         found = run.through(loaded.model, ground.windows, ground.scene, online, seed, tick=tick)

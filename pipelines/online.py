@@ -110,6 +110,8 @@ def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str]
         for metric in ("r2", "mse", "mae"):
             values = [v for long in seeds.values() if (v := value(long, learner, metric)) is not None]
             row[metric] = round(float(np.mean(values)), 5) if values else None
+        rates = [rate for long in seeds.values() if (rate := value(long, learner, "rate")) is not None]
+        row["rate"] = ", ".join(f"{rate:g}" for rate in dict.fromkeys(rates)) or None
         paces = [p[learner] for s in seeds if learner in (p := pace_in(project, benchmark, stage, s))]
         row["ms"] = round(float(np.median([p["forecast"] + p["learn"] for p in paces])), 2) if paces else None
         found[stage, learner] = row

@@ -356,6 +356,15 @@ STAGES: tuple[Stage, ...] = (
         "titan.first_order", "titan", "`titan` without gradients through the memory's updates.",
         memory={"high_order": False},
     ),
+    _titan(
+        "titan.static_memory", "titan", "`titan` whose memory is as learned offline: nothing is written to it.",
+        memory={"eta": 0.0},
+    ),
+    _titan(
+        "titan.carried", "titan", "`titan` whose memory goes on from window to window in a stream.",
+        memory={"life": "stream"},
+    ),
+    _titan("titan.no_momentum", "titan", "`titan` whose memory follows each chunk's surprise.", memory={"beta": 0.0}),
     _titan("titan.clip_1000", "titan", "`titan` with a momentum of up to 1000.", memory={"clip": 1000.0}),
     _titan("titan.no_persistent", "titan", "`titan` without learned pairs of key and value.", persistent=0),
     _titan(

@@ -28,7 +28,7 @@ def labels(values: Tensor, origins: range) -> list[Label]:
 
 def test_the_regression_solved_label_by_label_is_the_ridge_regression() -> None:
     values = waves(120)
-    elf = Elf(linear(), T, H, N, ridge=3.0, keep=0.9)
+    elf = Elf(linear(), T, H, N, ridge=3.0, keep=0.9, warm=0)
     rows, ahead = [], []
     for label in labels(values, range(T, 110)):
         note = elf.forecast(label.x, label.origin)[1]
@@ -69,7 +69,7 @@ def test_the_better_of_the_two_gets_the_weight() -> None:
             made[..., 0] = 9.0
             return made
 
-    elf = Elf(Far(), T, H, N)
+    elf = Elf(Far(), T, H, N, warm=0)
     found = Session(elf, SHAPE, OnlineSettings())
     forecasts(found, values)
     slow, fast = elf._weights()
@@ -79,10 +79,23 @@ def test_the_better_of_the_two_gets_the_weight() -> None:
         assert float(weights[0, 1]) > float(weights[0, 0])
 
 
-def test_before_the_first_label_both_count_alike_and_the_regression_says_the_mean() -> None:
-    elf, frozen, x = Elf(linear(), T, H, N), Frozen(linear(), H), waves(T)
+def test_without_errors_both_count_alike_and_without_labels_the_regression_says_the_mean() -> None:
+    elf, frozen, x = Elf(linear(), T, H, N, warm=0), Frozen(linear(), H), waves(T)
     expected = (frozen.forecast(x, T)[0] + x.mean(dim=0)) / 2
     torch.testing.assert_close(elf.forecast(x, T)[0], expected)
+
+
+def test_the_frozen_forecaster_stands_alone_until_the_regression_is_warm() -> None:
+    values, warm = waves(80), 12
+    elf = Elf(linear(), T, H, N, warm=warm)
+    one = forecasts(Session(elf, SHAPE, OnlineSettings()), values)
+    other = forecasts(Session(Frozen(linear(), H), SHAPE, OnlineSettings()), values)
+    # The first label is known with the H-th forecast after the first, and each row brings one more.
+    alone = H + warm - 1
+    assert all(torch.equal(a, b) for a, b in zip(one[:alone], other[:alone], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(one[alone:], other[alone:], strict=True))
+    # Weights know the errors of forecasts of both alone.
+    assert len(elf.latest) == len(one) - alone - H
 
 
 def test_a_group_without_speed_stays() -> None:

@@ -3,6 +3,8 @@ what it gives is the naive product, token by token."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -102,6 +104,12 @@ def test_a_memory_learns_what_belongs_to_a_key() -> None:
     torch.testing.assert_close(read(state, k, settings), v, rtol=1e-4, atol=1e-4)
 
 
+def test_without_a_step_nothing_is_written() -> None:
+    k, v, gate = drawn(S, C, D, seed=3), drawn(S, C, D, seed=4), torch.rand(S).double()
+    after, _ = update(some(), k, v, gate, replace(MAP, eta=0.0))
+    torch.testing.assert_close(after.weight, (1 - gate)[:, None, None] * some().weight)
+
+
 def test_series_do_not_see_each_other() -> None:
     k, v, gate = drawn(S, C, D, seed=3), drawn(S, C, D, seed=4), torch.rand(S).double()
     together, _ = update(some(), k, v, gate, MAP)
@@ -111,7 +119,7 @@ def test_series_do_not_see_each_other() -> None:
         torch.testing.assert_close(one[order], other)
 
 
-@pytest.mark.parametrize("key", ["beta: 1.0", "beta: -0.1", "eta: 0.0", "eta: 1.5", "clip: 0.0", "chunk: 0"])
+@pytest.mark.parametrize("key", ["beta: 1.0", "beta: -0.1", "eta: -0.1", "eta: 1.5", "clip: 0.0", "chunk: 0"])
 def test_what_cannot_be_is_refused(key: str) -> None:
     name, value = key.split(": ")
     with pytest.raises(ValueError, match=name):

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from test_session import SHAPE, H, N, T, linear, waves
 
 from wavecore.config import JudgeSettings
+from wavecore.errors import SettingsError
 from wavecore.judge.scoring import Scene
 from wavecore.model.seasonal import SeasonalNaive
 from wavecore.series.arrays import from_values
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
+from wavecore.stream.evaluate import stream
+from wavecore.stream.matrix import learner_of
 from wavecore.stream.run import STRETCHES, pace_of, through
+from wavecore.stream.session import Shape
 from wavecore.stream.settings import OnlineSettings
 
 BORDERS = Borders((0, 60), (60, 75), (75, 90), (90, 160))
@@ -36,7 +43,7 @@ def test_rows_stretches_and_steps_tell_the_same(scene: Scene) -> None:
     before = {name: p.clone() for name, p in model.named_parameters()}
     told: list[str] = []
     found = through(
-        model, data(), scene, OnlineSettings(learning_rate=0.01), 0, tick=lambda n: lambda _: told.append(n)
+        model, data(), scene, OnlineSettings(learning_rate=0.01), 0, tick=lambda n, _: lambda __: told.append(n)
     )
     due = origins(BORDERS, "test", T, H)
     learners = ("frozen", "online", "replay", "elf")
@@ -53,6 +60,43 @@ def test_rows_stretches_and_steps_tell_the_same(scene: Scene) -> None:
     assert value["online", "against_frozen", "effect"] == pytest.approx(effect, abs=1e-6)
     assert ("frozen", "against_frozen", "p") not in value
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_the_rate_is_the_one_with_the_lowest_error_on_validation_and_knows_no_test_row(scene: Scene) -> None:
+    online = OnlineSettings(learners=("frozen", "online"), search=(1e-5, 0.01, 10.0))
+    told: list[tuple[str, int]] = []
+
+    def tick(running: str, due: int) -> Callable[[int], object]:
+        told.append((running, due))
+        return lambda done: None
+
+    found = through(linear(), data(), scene, online, 0, tick=tick)
+    value = {(learner, metric, key): v for learner, metric, key, v in found.rows}
+    tried = {rate: value["online", "validation_mse", f"{rate:g}"] for rate in online.search}
+    shape, scale = Shape(T, H, SHAPE.channels), np.ones(N)
+    for rate, mse in tried.items():
+        own = replace(online, learning_rate=rate)
+        learner = learner_of("online", linear(), shape, own, 0)
+        alone = stream(learner, data(), BORDERS, shape, own, scene.scaler, scale, split="validation")
+        assert mse == pytest.approx(alone.result.mse, rel=1e-6)
+    best = min(tried, key=lambda rate: tried[rate] or 0)
+    assert value["online", "rate", "all"] == best == 0.01
+    plain = through(linear(), data(), scene, replace(online, search=(), learning_rate=best), 0)
+    assert value["online", "mse", "all"] == {r[:3]: r[3] for r in plain.rows}["online", "mse", "all"]
+    windows = len(origins(BORDERS, "validation", T, H))
+    assert ("online, rates", 3 * windows) in told
+    assert ("frozen", "rate", "all") not in value
+
+    later = data()
+    later.values[BORDERS.test[0] :] = 7.0
+    other = through(linear(), later, scene, online, 0)
+    assert [r for r in other.rows if r[1] == "validation_mse"] == [r for r in found.rows if r[1] == "validation_mse"]
+
+
+def test_rates_that_all_end_in_nothing_finite_are_an_error(scene: Scene) -> None:
+    online = OnlineSettings(learners=("online",), search=(1e38,))
+    with pytest.raises(SettingsError, match=r"online\.search: online ended in losses that are not finite"):
+        through(linear(), data(), scene, online, 0)
 
 
 def test_a_forecaster_without_weights_is_not_moved(scene: Scene) -> None:

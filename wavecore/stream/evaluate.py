@@ -48,8 +48,9 @@ class Streamed:
 
     @property
     def mean_r2(self) -> float:
-        """The mean over the channels that have one."""
-        return float(np.nanmean(self.r2))
+        """The mean over the channels that have one; NaN where none has."""
+        found = self.r2[np.isfinite(self.r2)]
+        return float(found.mean()) if len(found) else float("nan")
 
 
 @dataclass

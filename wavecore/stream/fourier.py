@@ -11,6 +11,10 @@ frequencies x [F] and y [G]. W [F, G] minimizes |X W − Y|² + λ |W|² over al
 The weights of the two, per channel. Slow ones are exp(−rate · all errors so far), normed; fast ones take the errors of
 the last `recent` labels. The two pairs are weighted in the same way by the errors of what each of them would have
 forecast. Errors are mean squares over the horizon.
+
+A regression of few labels, most of which overlap, fits them and nothing else, and what it did then says nothing of what
+it does later. So the frozen forecaster stands alone until there are `warm` labels, and weights know the errors of later
+forecasts only.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class Elf(Frozen):
         keep: share of the frequencies of the window, and of the horizon, that are used; the lowest.
         rate: of the weights.
         recent: labels that fast weights look at.
+        warm: labels of the regression, before which the frozen forecaster stands alone.
     """
 
     def __init__(
@@ -49,9 +54,11 @@ class Elf(Frozen):
         keep: float = 0.9,
         rate: float = 0.5,
         recent: int = 200,
+        warm: int = 200,
     ) -> None:
         super().__init__(model, horizon)
-        self.window, self.rate = window, rate
+        self.window, self.rate, self.warm = window, rate, warm
+        self.solved = 0
         self.known, self.asked = (max(1, round(keep * (n // 2 + 1))) for n in (window, horizon))
         self.inverse = torch.eye(self.known, dtype=torch.complex128) / ridge
         self.cross = torch.zeros(self.known, self.asked, dtype=torch.complex128)
@@ -61,8 +68,10 @@ class Elf(Frozen):
         self.latest: deque[Tensor] = deque(maxlen=recent)
 
     def forecast(self, x: Tensor, origin: int) -> tuple[Tensor, Any]:
-        """[T, N] → [H, N]; to note: both forecasts, and the slow and the fast weights [2, N]."""
+        """[T, N] → [H, N]; to note: both forecasts and the slow and fast weights [2, N], or None of the frozen one."""
         frozen, _ = super().forecast(x, origin)
+        if self.solved < self.warm:
+            return frozen, None
         both = torch.stack([frozen.double(), self._linear(x.double())])
         slow, fast = self._weights()
         share = _normed(self.pairs, self.rate)
@@ -72,17 +81,19 @@ class Elf(Frozen):
     def learn(self, labels: Sequence[Label]) -> None:
         """Errors to the weights, windows to the regression."""
         for label in labels:
-            both, slow, fast = label.note
-            seen = label.mask.sum(dim=0).clamp(min=1)
-            made = torch.stack([both[0], both[1], *((w[:, None] * both).sum(dim=0) for w in (slow, fast))])
-            wrong = ((made - label.y) * label.mask).square().sum(dim=1) / seen
-            self.total += wrong[:2]
-            self.pairs += wrong[2:]
-            self.latest.append(wrong[:2])
+            if label.note is not None:
+                both, slow, fast = label.note
+                seen = label.mask.sum(dim=0).clamp(min=1)
+                made = torch.stack([both[0], both[1], *((w[:, None] * both).sum(dim=0) for w in (slow, fast))])
+                wrong = ((made - label.y) * label.mask).square().sum(dim=1) / seen
+                self.total += wrong[:2]
+                self.pairs += wrong[2:]
+                self.latest.append(wrong[:2])
             # What was not observed cannot be regressed on.
             whole = label.mask.all(dim=0)
             if whole.any():
                 self._solve(label.x[:, whole].double(), label.y[:, whole].double())
+                self.solved += 1
 
     def _weights(self) -> tuple[Tensor, Tensor]:
         recent = torch.stack(tuple(self.latest)).sum(dim=0) if self.latest else torch.zeros_like(self.total)
@@ -117,12 +128,14 @@ class Elf(Frozen):
         found = {"inverse": self.inverse, "cross": self.cross, "total": self.total, "pairs": self.pairs}
         # safetensors knows no complex numbers of this size.
         found = {k: torch.view_as_real(t) if t.is_complex() else t for k, t in found.items()}
-        return {k: t.clone() for k, t in found.items()} | {"latest": torch.stack([*self.latest, self.total * 0])}
+        found = {k: t.clone() for k, t in found.items()} | {"solved": torch.tensor(self.solved)}
+        return found | {"latest": torch.stack([*self.latest, self.total * 0])}
 
     def restore(self, state: Parameters) -> None:
         """Regression and errors as they were."""
         self.inverse, self.cross = (torch.view_as_complex(state[k].clone()) for k in ("inverse", "cross"))
         self.total, self.pairs = state["total"].clone(), state["pairs"].clone()
+        self.solved = int(state["solved"])
         self.latest = deque(state["latest"][:-1].clone(), maxlen=self.latest.maxlen)
 
 

@@ -105,6 +105,8 @@ class Gradient(Frozen):
                 if g.learning_rate_scale > 0
             ],
             weight_decay=0.0,
+            # One pass over all weights: a row's step is as long as it has operations.
+            fused=True,
         )
         self.learned = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.names = {id(p): name for name, p in model.named_parameters()}

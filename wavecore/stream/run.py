@@ -13,9 +13,11 @@ from torch import nn
 from wavecore.judge.metrics import rounded, seasonal_scale
 from wavecore.judge.scoring import Scene
 from wavecore.judge.significance import diebold_mariano
+from wavecore.series.splits import origins
 from wavecore.series.windows import WindowData
 from wavecore.stream.evaluate import Streamed, stream
 from wavecore.stream.matrix import learner_of, learners_for
+from wavecore.stream.search import SEARCHED, Searched, search
 from wavecore.stream.session import Shape
 from wavecore.stream.settings import OnlineSettings
 
@@ -33,7 +35,8 @@ class Pace(NamedTuple):
     """What a step costs, in milliseconds; not part of any result, since it differs from run to run.
 
     Attributes:
-        forecast, learn: median over the stream; `learn` over the steps at which labels came.
+        forecast: median over the stream.
+        learn: median over the steps that learned, times their share of all steps.
         drift, low, high: growth of a step's time over the whole stream as a share of its median, by the Theil–Sen slope
             over stretches, with its 95% interval.
     """
@@ -50,7 +53,8 @@ class Ran(NamedTuple):
 
     Attributes:
         rows: learner, metric, key, value: mse, mae, r2 (overall and per channel), labels, windows; against the frozen
-            forecaster the difference of mse and the p of Diebold and Mariano.
+            forecaster the difference of mse and the p of Diebold and Mariano; of learners with a rate the rate, and the
+            validation_mse of each that was tried.
         stretches: learner → error of each stretch of the stream, [STRETCHES or fewer].
         steps: columns STEPS, one row per learner and forecast; NaN where a learner tells no such thing.
         pace: learner → Pace.
@@ -68,7 +72,7 @@ def through(
     scene: Scene,
     online: OnlineSettings,
     seed: int,
-    tick: Callable[[str], Callable[[int], object]] = lambda learner: lambda done: None,
+    tick: Callable[[str, int], Callable[[int], object]] = lambda running, due: lambda done: None,
 ) -> Ran:
     """Run every learner of `online` that makes sense for `model` through the test rows.
 
@@ -78,18 +82,22 @@ def through(
         scene: see there.
         online: see OnlineSettings.
         seed: of what learners draw.
-        tick: learner → what is told after each forecast.
+        tick: what runs now, and how many forecasts it makes → what is told after each.
     """
     arrays = scene.arrays
     shape = Shape(windows.window, windows.horizon, arrays.channels)
     scale = seasonal_scale(arrays.values, arrays.observed, scene.borders.train, scene.season)
-    found = {}
+    due = len(origins(scene.borders, "test", shape.window, shape.horizon))
+    found, chosen = {}, {}
     for name in learners_for(model, online.learners):
-        learner = learner_of(name, model, shape, online, seed)
-        found[name] = stream(learner, windows, scene.borders, shape, online, scene.scaler, scale, tick=tick(name))
+        chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick)
+        own = chosen[name].settings
+        learner = learner_of(name, model, shape, own, seed)
+        told = tick(name, due)
+        found[name] = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, tick=told)
     rows: list[Row] = []
     for name, one in found.items():
-        rows += _rows(name, one)
+        rows += _rows(name, one) + _rates(name, chosen[name])
         if name != FROZEN and FROZEN in found:
             rows += _against(name, one, found[FROZEN], shape.horizon)
     return Ran(
@@ -106,6 +114,13 @@ def _rows(name: str, one: Streamed) -> list[Row]:
     rows.append((name, "r2", "all", rounded(one.mean_r2)))
     rows += [(name, "r2", channel, rounded(v)) for channel, v in zip(result.channels, one.r2.tolist(), strict=True)]
     return [*rows, (name, "labels", "all", float(one.labels)), (name, "windows", "all", float(result.n_windows))]
+
+
+def _rates(name: str, chosen: Searched) -> list[Row]:
+    if name not in SEARCHED:
+        return []
+    rows: list[Row] = [(name, "rate", "all", chosen.settings.learning_rate)]
+    return rows + [(name, "validation_mse", f"{rate:g}", rounded(mse)) for rate, mse in chosen.tried.items()]
 
 
 def _against(name: str, one: Streamed, frozen: Streamed, horizon: int) -> list[Row]:
@@ -146,6 +161,6 @@ def pace_of(forecasting: Array, learning: Array) -> Pace:
         drift = [float(s) * (len(medians) - 1) / float(np.median(medians)) for s in (slope, low, high)]
     return Pace(
         float(np.median(forecasting)) * MILLISECONDS,
-        float(np.median(learned)) * MILLISECONDS if len(learned) else 0.0,
+        float(np.median(learned)) * MILLISECONDS * len(learned) / len(learning) if len(learned) else 0.0,
         *drift,
     )

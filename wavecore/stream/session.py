@@ -1,8 +1,8 @@
 """Forecasting row by row. A session has the rows that were pushed into it and no others: nothing that it forecasts or
 learns from can have seen the future.
 
-With each row, in this order: it is checked and kept; labels that are now known go to the learner; the learner forecasts
-the rows to come.
+With each row, in this order: it is checked and kept; labels that are now known go to the learner, as soon as there are
+`online.every` of them; the learner forecasts the rows to come.
 """
 
 from __future__ import annotations
@@ -193,12 +193,14 @@ class Session:
         return self.values[stop - self.shape.window : stop].clone()
 
     def _learn(self) -> None:
+        known = self.pending.known(self.rows)
+        if len(known) < self.online.every:
+            return
         labels = []
-        for origin in self.pending.known(self.rows):
+        for origin in known:
             start = origin - self.first
             rows = slice(start, start + self.shape.horizon)
             x = self._window(origin)
             note = self.pending.take(origin, self.rows)
             labels.append(Label(origin, x, self.values[rows].clone(), self.observed[rows].clone(), note))
-        if labels:
-            self.learner.learn(labels)
+        self.learner.learn(labels)

@@ -22,7 +22,7 @@ class MemorySettings:
         retrieval: `map`: the memory is a linear map, moved against the gradient of its associative loss;
             `linear_attention`: outer products of keys and values, read with a normalizer.
         beta: share of the old momentum, in [0, 1).
-        eta: step along the momentum, in (0, 1].
+        eta: step along the momentum, in [0, 1]; with 0 nothing is written, only forgotten.
         clip: bound on the momentum's norm.
         gate_start: share of the memory that is forgotten with each chunk at the start of training, in (0, 1).
         chunk: tokens that are written at once.
@@ -46,7 +46,7 @@ class MemorySettings:
 
     def __post_init__(self) -> None:
         _need(0 <= self.beta < 1, f"beta: {self.beta} does not lie in [0, 1)")
-        _need(0 < self.eta <= 1, f"eta: {self.eta} does not lie in (0, 1]")
+        _need(0 <= self.eta <= 1, f"eta: {self.eta} does not lie in [0, 1]")
         _need(self.clip > 0, "clip: must be above 0")
         _need(0 < self.gate_start < 1, "gate_start: must lie between 0 and 1")
         _need(self.chunk >= 1 and self.chunks >= 1, "chunk and chunks: must be 1 or more")
@@ -122,6 +122,9 @@ class OnlineSettings:
     Attributes:
         learners: which of LEARNERS are run for a stage.
         learning_rate: of heads, pooling, gate and memory.
+        search: rates with each of which a learner that takes gradient steps is streamed through validation first; it
+            takes the one with the lowest error. Empty: `learning_rate`, untried.
+        every: labels that are gathered for one step of learning.
         backbone_scale: factor on it for input, q/k/v and core.
         persistent_lr_scale: the same for the persistent tokens; 0: they stay.
         clip_norm: bound on the gradient's norm.
@@ -132,6 +135,8 @@ class OnlineSettings:
 
     learners: tuple[str, ...] = LEARNERS
     learning_rate: float = 1e-4
+    search: tuple[float, ...] = ()
+    every: int = 1
     backbone_scale: float = 0.1
     persistent_lr_scale: float = 0.0
     clip_norm: float = 1.0
@@ -143,6 +148,9 @@ class OnlineSettings:
             _need(name in LEARNERS, f"learners: {name!r} is not one of {', '.join(LEARNERS)}")
         _need(len(set(self.learners)) == len(self.learners) > 0, "learners: at least one, none twice")
         _need(self.learning_rate > 0, "learning_rate: must be above 0")
+        _need(all(rate > 0 for rate in self.search), "search: each rate must be above 0")
+        _need(len(set(self.search)) == len(self.search), "search: no rate twice")
+        _need(self.every >= 1, "every: must be 1 or more")
         _need(self.backbone_scale >= 0, "backbone_scale: must be 0 or more")
         _need(self.persistent_lr_scale >= 0, "persistent_lr_scale: must be 0 or more")
         _need(self.clip_norm > 0, "clip_norm: must be above 0")
