@@ -56,6 +56,8 @@ __all__ = [
 
 # More than so many lines or rows of a picture are drawn closer, or chosen from.
 FEW = 8
+# So many prototypes are drawn, and their share of the attention is told.
+TOP = 10
 
 
 @dataclass(frozen=True)
@@ -291,12 +293,12 @@ def energy_by_channel(channels: Sequence[str], bands: Sequence[str], share: np.n
 
 
 def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
-    """Which prototypes the patches of one window attend to: a heat map, the time of the window from left to right.
+    """Which prototypes the patches of one window attend to most: a heat map, the time of the window from left to right.
 
     Args:
         seen: `inside.json` of an evaluation: rows [L, k] of attention, prototypes [k], patch (length, stride).
     """
-    share = 100 * np.asarray(seen["rows"], dtype=np.float64).T
+    share = 100 * np.asarray(seen["rows"], dtype=np.float64).T[:TOP]
     stride = int(seen["patch"][1])
     read = f"first step of the patch (window {seen['window']}, {literal(str(seen['channel']))})"
     if seen.get("reads") == "wavelets":
@@ -307,7 +309,8 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
         image = axis.imshow(share, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest")
         words = seen["words by mapping weight"] or seen["nearest words"]
         names = [
-            f"{p}  {shortened(drawable(str(w[0][0])), 12)}" for p, w in zip(seen["prototypes"], words, strict=True)
+            f"{p}  {shortened(drawable(str(w[0][0])), 12)}"
+            for p, w in zip(seen["prototypes"][:TOP], words, strict=False)
         ]
         axis.set_yticks(range(len(names)), [literal(name) for name in names])
         axis.set_xlabel(read)

@@ -7,7 +7,7 @@ security policy forbids every request. All text that comes from data or YAML is 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -205,13 +205,10 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
             continue
         seen = s.inside
         drawn = figures.prototype_attention(seen).svg(f"{anchor}-inside-{i}")
-        note = (
-            f"One test window of {text(seen['channel'])}, mean over heads. Evenness of the attention "
-            f"{number(seen['entropy'])} (1: all prototypes count the same); these {len(seen['prototypes'])} hold "
-            f"{100 * seen['top_mass']:.1f}% of it."
-        )
+        note = f"One test window of {text(seen['channel'])}, mean over heads. {_spread(seen, seen['rows'])}"
         columns = [key for key in ("words by mapping weight", "nearest words") if seen[key]]
-        words = [(str(p), *(_words(seen[key][k]) for key in columns)) for k, p in enumerate(seen["prototypes"])]
+        shown_first = seen["prototypes"][: figures.TOP]
+        words = [(str(p), *(_words(seen[key][k]) for key in columns)) for k, p in enumerate(shown_first)]
         weights = [(text(name), f"{a:,}", f"{b:,}") for name, a, b in seen["parts"]]
         trainable, frozen = (sum(part[k] for part in seen["parts"]) for k in (1, 2))
         weights.append(("all", f"{trainable:,}", f"{frozen:,}"))
@@ -230,15 +227,22 @@ def _inside(b: BenchmarkReport, anchor: str) -> str:
     return f"<h3>Inside the reprogrammed models</h3>{''.join(shown)}" if shown else ""
 
 
+def _spread(look: Mapping[str, Any], rows: Sequence[Sequence[float]]) -> str:
+    """How attention [patches, prototypes] is spread, in words."""
+    most = min(figures.TOP, len(look["prototypes"]))
+    mass = sum(sum(row[:most]) for row in rows) / len(rows)
+    return (
+        f"Entropy of the attention {number(look['entropy'])} of its most (1: all prototypes count the same); these "
+        f"{most} hold {100 * mass:.1f}% of it."
+    )
+
+
 def _streams(seen: Mapping[str, Any], anchor: str) -> str:
     """What is slow and fast in the window, the gate, and the fast stream's prototypes; nothing with one stream."""
     if "streams" not in seen:
         return ""
     fast = seen["streams"]["look"]
-    note = (
-        f"The picture above is of the slow stream. Evenness of the fast one's attention {number(fast['entropy'])}; "
-        f"these {len(fast['prototypes'])} prototypes hold {100 * fast['top_mass']:.1f}% of it."
-    )
+    note = f"The picture above is of the slow stream. {_spread(fast, fast['attention'])}"
     gate = figures_wavelets.gate(seen).svg(f"{anchor}-gate")
     heat = figures_wavelets.fast_attention(seen).svg(f"{anchor}-fast")
     return (

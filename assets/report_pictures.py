@@ -43,11 +43,20 @@ def pictures(b: BenchmarkReport, anchor: str) -> str:
     far = _far(b)
     left_out = f" Without {' and '.join(far)}, whose error is far larger." if far else ""
     pairs = [c for c in b.comparisons if c.stage not in far and c.other not in far]
+    compared = len(pairs)
+    if compared > 2 * figures.FEW:
+        below = {(s.stage, s.comparison.other) for s in b.stages if s.comparison is not None}
+        pairs = [c for c in pairs if c.other in ("base", "dlinear") or (c.stage, c.other) in below]
+    chosen = (
+        ""
+        if len(pairs) == compared
+        else " To base, dlinear and the stage below; <code>wavecore compare</code> has all pairs."
+    )
     by_scale = {s.stage: s.by_scale for s in b.stages if len(s.by_scale) and s.stage not in far}
     add(
         "intervals", "Differences and their intervals",
         f"Difference in MSE with its {100 * (1 - b.alpha):g}% interval; green is better, orange worse, grey not shown."
-        + left_out,
+        + left_out + chosen,
         bool(pairs), lambda: figures.intervals(pairs), "tall" if len(pairs) > 2 * figures.FEW else "",
     )  # fmt: skip
     share = None if b.energy_share is None else figures.as_array(b.energy_share)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from assets import report_page
 from assets.figures import Forecast
 from assets.lineage_graph import graph, layers, shortest
 from assets.report_data import (
@@ -328,3 +329,27 @@ def _with(report: ReportData, **change: Any) -> ReportData:
 )
 def test_numbers_of_every_size_take_little_room(value: float, shown: str) -> None:
     assert number(value) == shown
+
+
+def test_of_many_pairs_those_to_the_stage_below_and_to_the_baselines_are_drawn() -> None:
+    report = sample()
+    names = [f"s{i}" for i in range(12)]
+    below = {name: comparison(stage=name, other=names[i - 1]) for i, name in enumerate(names) if i}
+    stages = tuple(dataclasses.replace(report.benchmarks[0].stages[1], stage=n, comparison=below.get(n)) for n in names)
+    pairs = [comparison(stage=n, other=o) for i, n in enumerate(names) for o in [*names[:i], "base", "dlinear"]]
+    found = Page(render(_with(report, stages=stages, comparisons=tuple(pairs)))).text
+    for pair in pairs:
+        kept = pair.other in ("base", "dlinear") or below.get(pair.stage) == pair
+        assert (f"{pair.stage} − {pair.other} " in found) == kept
+    assert "wavecore compare has all pairs" in found.replace(" .", ".")
+    few = Page(render(_with(report, stages=stages[:3], comparisons=tuple(pairs[:6])))).text
+    assert all(f"{pair.stage} − {pair.other} " in few for pair in pairs[:6])
+    assert "has all pairs" not in few
+
+
+def test_what_ten_prototypes_hold_is_what_is_drawn() -> None:
+    rows = np.random.default_rng(0).dirichlet(np.ones(40), 5)
+    look = {"entropy": 0.5, "prototypes": list(range(12))}
+    said = report_page._spread(look, rows[:, :12].tolist())
+    assert f"these 10 hold {100 * rows[:, :10].sum(axis=1).mean():.1f}% of it" in said
+    assert "these 3 hold" in report_page._spread(look | {"prototypes": [4, 1, 7]}, rows[:, :3].tolist())
