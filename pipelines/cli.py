@@ -165,8 +165,9 @@ def plan(
             try:
                 found = estimate(project, name, rung, minutes)
             except StorageError as error:
-                typer.echo(f"cost of {name} {rung}: unknown until its series is here\n  fix: {error.fix}", err=True)
-                continue
+                # Of the benchmark, so the same for its other stages.
+                typer.echo(f"cost of {name}: unknown until its series is here\n  fix: {error.fix}", err=True)
+                break
             row: dict[str, Any] = {
                 "benchmark": name,
                 "stage": rung,

@@ -19,6 +19,8 @@ from wavecore.judge.files import METRICS
 
 DATABASE = "wavecore.duckdb"
 _ATTEMPTS = 6
+# What would change a table changes a view of this one connection: it would look done and be nothing.
+_CHANGES = ("ALTER", "ATTACH", "CREATE", "CREATE_FUNC", "DELETE", "DROP", "INSERT", "MERGE_INTO", "UPDATE")
 log = logging.getLogger("wavecore")
 
 
@@ -184,8 +186,9 @@ def query(project: Project, text: str) -> pl.DataFrame:
     where a table is missed, the views are made anew a few times.
 
     Raises:
-        WavecoreError: DuckDB refuses it; its message and the tables there are come with it.
+        WavecoreError: DuckDB refuses it; its message and the tables there are come with it. Or it would change a table.
     """
+    _only_asks(text)
     for attempt in range(_ATTEMPTS):
         last = attempt == _ATTEMPTS - 1
         time.sleep(0.02 * attempt)
@@ -205,6 +208,19 @@ def query(project: Project, text: str) -> pl.DataFrame:
             if last:
                 raise
     raise AssertionError("the last attempt either answers or raises")
+
+
+def _only_asks(text: str) -> None:
+    try:
+        kinds = [statement.type.name for statement in duckdb.extract_statements(text)]
+    except duckdb.Error:
+        return  # what it means DuckDB says when it is asked
+    for kind in kinds:
+        if kind in _CHANGES:
+            raise WavecoreError(
+                f"the query was not run: {kind.lower()} would change a table, and tables are views of what runs wrote",
+                "ask with select; copy (select …) to 'file.csv' writes an answer down",
+            )
 
 
 def write_database(project: Project) -> Path:

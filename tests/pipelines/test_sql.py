@@ -117,6 +117,11 @@ def test_a_query_that_cannot_be_answered_lists_the_tables(text: str, finished_pr
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("text", ["drop view series", "select 1; create table x as select 1", "delete from series"])
+def test_what_would_change_a_table_is_refused(text: str, finished_project: Path) -> None:
+    assert "would change a table" in refused(finished_project, "sql", text)
+
+
 def test_it_answers_while_a_run_is_going_on(finished_project: Path, tmp_path: Path) -> None:
     root = copied(finished_project, tmp_path / "project")
     edit(root / "params.yaml", "weight_decay: 0.0", "weight_decay: 0.5")
