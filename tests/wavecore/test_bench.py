@@ -403,7 +403,7 @@ def test_rows_of_stages(tiny: str) -> None:
 
 
 def test_further_stages_that_are_measured_already_are_refused() -> None:
-    from pipelines.bench import further
+    from pipelines.bench_options import further
 
     assert further("only_sparse, tokens") == ("only_sparse", "tokens")
     assert further(None) == ()
