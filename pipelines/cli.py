@@ -183,9 +183,21 @@ def plan(
 
 
 @app.command()
-def leaderboard(benchmark: BenchmarkOption = None, as_json: Json = False) -> None:
+def leaderboard(
+    benchmark: BenchmarkOption = None,
+    as_markdown: Annotated[
+        bool, typer.Option("--markdown", help="For a document: a row per stage, a column per benchmark.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """All results in results/, best first per benchmark, with the comparison to the stage below."""
+    from pipelines.matrix import markdown
+
     project = Project.find()
+    if as_markdown:
+        for line in markdown(project, benchmark):
+            typer.echo(line)
+        return
     rows = _leaderboard(project, benchmark)
     if not rows and not as_json:
         typer.echo("no results yet: `wavecore run`, or `make demo`")

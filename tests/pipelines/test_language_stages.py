@@ -55,6 +55,21 @@ def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tm
             assert there.read_bytes() == here.read_bytes(), (stage, name)
 
 
+def test_the_table_for_a_document_has_means_marks_and_seeds(project: Path) -> None:
+    rows = [json.loads(line) for line in fine(project, "leaderboard", "-b", "tiny", "--json").out.splitlines()]
+    lines = fine(project, "leaderboard", "-b", "tiny", "--markdown").out.splitlines()
+    assert lines[0] == "| stage | `tiny` | training, `tiny` |"
+    shown = {line.split("`")[1]: line.split("|")[2].strip() for line in lines[2:]}
+    assert set(shown) == {row["stage"] for row in rows if "." not in row["stage"]}
+    least = min(row["mse"] for row in rows)
+    for row in rows:
+        cell = shown[row["stage"]]
+        assert f"{row['mse']:.4f}" in cell
+        assert cell.startswith("**") == (row["mse"] == least)
+        assert ("▼" in cell, "▲" in cell) == (row["verdict"] == "better", row["verdict"] == "worse")
+        assert cell.endswith("(1)") == (row["stage"] not in ("seasonal_naive", "ridge"))
+
+
 def test_the_leaderboard_holds_each_against_the_right_stage(project: Path) -> None:
     rows = [json.loads(line) for line in fine(project, "leaderboard", "--json").out.splitlines()]
     against = {row["stage"]: row["against"] for row in rows}
