@@ -20,48 +20,58 @@ from wavecore.stream.session import Session, Shape
 from wavecore.stream.settings import OnlineSettings, StreamSettings
 
 PLAIN = "titan, forecast alone"
+# Labels that are gathered for one step: rows are timed in blocks of as many as the largest.
+EVERY = (1, 2, 4)
 
 
 def online(
-    repeats: int = 300,
+    repeats: int = 75,
     threads: Sequence[int] = (2, 1),
     window: int = 96,
     horizon: int = 24,
     epochs: int = 30,
     steps: int = 10,
+    warm: int = 200,
 ) -> Iterator[Row]:
     """Per number of threads a row for each learner of `titan` and `dlinear`, seven channels, against a forecast of
     `titan` that learns nothing; then one of `titan`'s training steps over `epochs` epochs of `steps` steps each.
 
-    All learners take each row in turn, so that load falls on all; rows are counted once labels come. `ratio` is the
-    forecast's seconds over the learner's: its inverse is how many forecasts a row of learning costs.
+    All learners take each row in turn, so that load falls on all; rows are counted once labels come and `warm` more
+    rows have passed, with which ELF has its regression. A time is the mean of a block of four rows, so that learners
+    that take one step for several labels pay for it. `ratio` is the forecast's seconds over the learner's: its inverse
+    is how many forecasts a row of learning costs.
     """
-    series = batch(CHANNELS, window + repeats + horizon, horizon).x[0]
+    block = max(EVERY)
+    begin = window + horizon + warm
+    series = batch(CHANNELS, begin + repeats * block, horizon).x[0]
     shape = Shape(window, horizon, tuple(f"c{i}" for i in range(CHANNELS)))
     with isolated(device(), 0):
         models: dict[str, nn.Module] = {
             "titan": TitanStream(window, horizon, CHANNELS, StreamSettings()),
             "dlinear": DLinear(window, horizon, CHANNELS, DLinearSettings()),
         }
-    names = {PLAIN: ("titan", "frozen")} | {
-        f"{model}, {learner}": (model, learner) for model in models for learner in ("online", "replay", "elf")
+    names = {PLAIN: ("titan", "frozen", 1)} | {
+        f"{model}, {learner}" + (f", a step for {every} labels" if every > 1 else ""): (model, learner, every)
+        for model in models
+        for learner, every in (*(("online", every) for every in EVERY), ("replay", 1), ("elf", 1))
     }
     for count in threads:
-        settings = OnlineSettings()
-        sessions = {
-            path: Session(learner_of(learner, models[model], shape, settings, 0), shape, settings)
-            for path, (model, learner) in names.items()
-        }
+        sessions = {}
+        for path, (model, learner, every) in names.items():
+            settings = OnlineSettings(every=every)
+            sessions[path] = Session(learner_of(learner, models[model], shape, settings, 0), shape, settings)
         times: dict[str, list[float]] = {path: [] for path in sessions}
         with use_threads(count):
             for number, row in enumerate(series):
                 for path, session in sessions.items():
                     start = time.perf_counter()
                     session.push(row)
-                    if number >= window + horizon:
+                    if number >= begin:
                         times[path].append(time.perf_counter() - start)
-        plain = times[PLAIN]
-        for path, own in times.items():
+        blocks = {path: [statistics.mean(own[i : i + block]) for i in range(0, len(own), block)]
+                  for path, own in times.items()}  # fmt: skip
+        plain = blocks[PLAIN]
+        for path, own in blocks.items():
             ratios = [b / a for a, b in zip(own, plain, strict=True)]
             yield Row(
                 "online", path, "" if path == PLAIN else PLAIN, series=CHANNELS, dtype="float32",
@@ -69,7 +79,7 @@ def online(
                 ratio_min=None if path == PLAIN else min(ratios),
                 ratio_max=None if path == PLAIN else max(ratios),
                 seconds=statistics.median(own), other_seconds=None if path == PLAIN else statistics.median(plain),
-                more={"window": window, "horizon": horizon, "threads": count, "repeats": len(own)},
+                more={"window": window, "horizon": horizon, "threads": count, "repeats": len(own), "block": block},
             )  # fmt: skip
     yield _epochs(models["titan"], window, horizon, threads[0], epochs, steps)
 
