@@ -101,7 +101,7 @@ STYLE = """
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
-main, header, footer { max-width: 1120px; margin: 0 auto; padding: 0 24px; }
+main, header, footer { max-width: 1200px; margin: 0 auto; padding: 0 24px; }
 header { padding-top: 44px; }
 h1 { font-size: 2rem; line-height: 1.15; letter-spacing: -.02em; margin: 0 0 10px; text-wrap: balance; }
 h2 { font-size: 1.4rem; letter-spacing: -.01em; margin: 0 0 4px; }

@@ -110,6 +110,12 @@ def _p(value: float) -> str:
     return text(shown) if shown.startswith("<") else f"= {shown}"
 
 
+def _seeds(seeds: Sequence[int]) -> str:
+    """`0–2` where none between is missing."""
+    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}–{seeds[-1]}" if whole else ", ".join(map(str, seeds))
+
+
 def _leaderboard(b: BenchmarkReport) -> str:
     head = (
         "stage", "MSE", "MAE", "MASE", "verdict", "difference to the stage below", "p (Holm)", "detectable",
@@ -126,7 +132,7 @@ def _leaderboard(b: BenchmarkReport) -> str:
                 _mean(s, "mae"),
                 _mean(s, "mase"),
                 *_against(s),
-                text(", ".join(str(r.seed) for r in s.seeds)),
+                _seeds([r.seed for r in s.seeds]),
                 f"{s.n_series:,}",
                 duration(s.mean("train_seconds")),
             )

@@ -353,3 +353,10 @@ def test_what_ten_prototypes_hold_is_what_is_drawn() -> None:
     said = report_page._spread(look, rows[:, :12].tolist())
     assert f"these 10 hold {100 * rows[:, :10].sum(axis=1).mean():.1f}% of it" in said
     assert "these 3 hold" in report_page._spread(look | {"prototypes": [4, 1, 7]}, rows[:, :3].tolist())
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown"), [([0], "0"), ([0, 1], "0, 1"), ([0, 1, 2], "0–2"), ([0, 2, 3], "0, 2, 3"), ([], "")]
+)
+def test_seeds_in_a_row_take_little_room(seeds: list[int], shown: str) -> None:
+    assert report_page._seeds(seeds) == shown
