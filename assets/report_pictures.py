@@ -46,7 +46,7 @@ def pictures(b: BenchmarkReport, anchor: str) -> str:
     compared = len(pairs)
     if compared > 2 * figures.FEW:
         below = {(s.stage, s.comparison.other) for s in b.stages if s.comparison is not None}
-        pairs = [c for c in pairs if c.other in ("base", "dlinear") or (c.stage, c.other) in below]
+        pairs = [c for c in pairs if c.other in ("base", "dlinear") or (c.stage, c.other) in below] or pairs
     chosen = (
         ""
         if len(pairs) == compared

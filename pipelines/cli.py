@@ -17,7 +17,7 @@ from pipelines.ladder import ladder
 from pipelines.online import stream
 from pipelines.premises import premises, tokens
 from pipelines.show import show, show_leaderboard
-from wavecore.errors import BusyError, Interrupted, StorageError, WavecoreError
+from wavecore.errors import BusyError, Interrupted, SettingsError, StorageError, WavecoreError
 
 app = typer.Typer(
     name="wavecore",
@@ -194,9 +194,10 @@ def leaderboard(
     from pipelines.matrix import markdown
 
     project = Project.find()
-    if as_markdown:
-        for line in markdown(project, benchmark):
-            typer.echo(line)
+    if as_markdown and as_json:
+        raise SettingsError("--markdown and --json at once", "choose one of them")
+    if as_markdown and (lines := markdown(project, benchmark)):
+        typer.echo("\n".join(lines))
         return
     rows = _leaderboard(project, benchmark)
     if not rows and not as_json:

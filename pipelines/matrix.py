@@ -17,8 +17,9 @@ def markdown(project: Project, benchmark: str | None = None) -> list[str]:
     """Mean test MSE over seeds, lines of Markdown; variants of a stage (`base.plain`) are left out.
 
     A cell says how many seeds it is a mean of where these are not three, and whether the stage is shown to be better
-    (▼) or worse (▲) than the one below it. The lowest error of a benchmark is bold. The last column is the mean of the
-    training seconds on the first benchmark, where they are known here.
+    (▼) or worse (▲) than the one it is held against (where that was not run, the next one down). The lowest error of a
+    column is bold. The last column is the mean of the training seconds on the first benchmark, where they are known
+    here.
 
     Args:
         benchmark: the only column; None: all on which `base` was run.
@@ -38,13 +39,14 @@ def markdown(project: Project, benchmark: str | None = None) -> list[str]:
     lowest = {name: min(value for key, value in errors.items() if key[0] == name) for name in columns}
     first = next(iter(columns))
     lines = [
-        f"| stage | {' | '.join(f'`{name}`' for name in columns)} | training, `{first}` |",
-        f"| --- |{' ---: |' * (len(columns) + 1)}",
+        f"| stage | against | {' | '.join(f'`{name}`' for name in columns)} | training, `{first}` |",
+        f"| --- | --- |{' ---: |' * (len(columns) + 1)}",
     ]
     for stage in stages.names():
         if not any(stage in own for own in columns.values()):
             continue
-        cells = [f"`{stage}`"]
+        below = stages.get(stage).below
+        cells = [f"`{stage}`", f"`{below}`" if below else "–"]
         for name, own in columns.items():
             rows = own.get(stage)
             cells.append(_cell(errors[name, stage], rows, lowest[name], stages.get(stage).seeded) if rows else "")

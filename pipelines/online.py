@@ -79,7 +79,9 @@ def rows_of(
         losses |= _losses(project, benchmark, stage)
     if against is not None and against not in found:
         raise SettingsError(
-            f"--against {':'.join(against)}: the stage has no weights that could learn", "choose frozen or elf"
+            f"--against {':'.join(against)}: it was not run: the stage has no weights that learn, or the stream is too "
+            "short for it",
+            "choose frozen",
         )
     rows = []
     for (stage, learner), row in found.items():

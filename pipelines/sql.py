@@ -19,8 +19,8 @@ from wavecore.judge.files import METRICS
 
 DATABASE = "wavecore.duckdb"
 _ATTEMPTS = 6
-# What would change a table changes a view of this one connection: it would look done and be nothing.
-_CHANGES = ("ALTER", "ATTACH", "CREATE", "CREATE_FUNC", "DELETE", "DROP", "INSERT", "MERGE_INTO", "UPDATE")
+# Kinds of statement that answer. What another one does is gone with this connection: it would look done and be nothing.
+_ANSWERS = ("CALL", "COPY", "EXECUTE", "EXPLAIN", "MULTI", "PRAGMA", "RELATION", "SELECT")
 log = logging.getLogger("wavecore")
 
 
@@ -186,7 +186,7 @@ def query(project: Project, text: str) -> pl.DataFrame:
     where a table is missed, the views are made anew a few times.
 
     Raises:
-        WavecoreError: DuckDB refuses it; its message and the tables there are come with it. Or it would change a table.
+        WavecoreError: DuckDB refuses it; its message and the tables there are come with it. Or it gives no answer.
     """
     _only_asks(text)
     for attempt in range(_ATTEMPTS):
@@ -215,12 +215,12 @@ def _only_asks(text: str) -> None:
         kinds = [statement.type.name for statement in duckdb.extract_statements(text)]
     except duckdb.Error:
         return  # what it means DuckDB says when it is asked
-    for kind in kinds:
-        if kind in _CHANGES:
-            raise WavecoreError(
-                f"the query was not run: {kind.lower()} would change a table, and tables are views of what runs wrote",
-                "ask with select; copy (select …) to 'file.csv' writes an answer down",
-            )
+    if kinds and kinds[-1] not in _ANSWERS:
+        raise WavecoreError(
+            f"the query was not run: {kinds[-1].lower()} gives no answer, and tables are views of what runs wrote: "
+            "nothing that changes them would stay",
+            "end with a select; copy (select …) to 'file.csv' writes an answer down",
+        )
 
 
 def write_database(project: Project) -> Path:

@@ -38,10 +38,10 @@ def rows_of(root: Path) -> dict[tuple[str, str], dict[str, float]]:
 
 def test_what_is_frozen_has_the_error_of_its_evaluation(streamed: Path) -> None:
     rows = rows_of(streamed)
-    learners = ("frozen", "online", "replay", "elf")
+    # Its stream is too short for ELF's regression.
+    learners = ("frozen", "online", "replay")
     assert set(rows) == {
-        *(("titan", n) for n in learners), *(("dlinear", n) for n in learners),
-        ("seasonal_naive", "frozen"), ("seasonal_naive", "elf"),
+        *(("titan", n) for n in learners), *(("dlinear", n) for n in learners), ("seasonal_naive", "frozen"),
     }  # fmt: skip
     for stage in STAGES.split(","):
         judged = json.loads((streamed / "results" / "tiny" / stage / "metrics.json").read_text())["seed=0"]
@@ -78,7 +78,7 @@ def test_sql_knows_streams(streamed: Path) -> None:
         told = query(project, "select stage, learner, value from online where metric = 'mse' and key = 'all'")
         steps = query(project, "select stage, learner, avg(mse) as mse from streams group by all")
     found = {(stage, learner): mse for stage, learner, mse in steps.iter_rows()}
-    assert len(found) == len(told) == 10
+    assert len(found) == len(told) == 7
     for stage, learner, mse in told.iter_rows():
         assert found[stage, learner] == pytest.approx(mse, rel=1e-4)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_session import SHAPE, H, N, T, linear, waves
+from test_session import LIVING, SHAPE, H, N, T, linear, titan, waves
 
 from wavecore.config import JudgeSettings
 from wavecore.errors import SettingsError
@@ -24,18 +24,19 @@ from wavecore.stream.run import STRETCHES, pace_of, through
 from wavecore.stream.session import Shape
 from wavecore.stream.settings import OnlineSettings
 
-BORDERS = Borders((0, 60), (60, 75), (75, 90), (90, 160))
+ROWS = 380
+BORDERS = Borders((0, 60), (60, 75), (75, 130), (130, 370))
 
 
 @pytest.fixture
 def scene() -> Scene:
-    moments = np.datetime64("2024-01-01T00") + np.arange(170) * np.timedelta64(1, "h")
-    arrays = from_values(moments, SHAPE.channels, waves(170).double().numpy())
+    moments = np.datetime64("2024-01-01T00") + np.arange(ROWS) * np.timedelta64(1, "h")
+    arrays = from_values(moments, SHAPE.channels, waves(ROWS).double().numpy())
     return Scene(arrays, BORDERS, Scaler(np.zeros(N), np.ones(N)), 4, JudgeSettings(), {})
 
 
 def data() -> WindowData:
-    return WindowData(waves(170), torch.ones(170, N, dtype=torch.bool), T, H)
+    return WindowData(waves(ROWS), torch.ones(ROWS, N, dtype=torch.bool), T, H)
 
 
 def test_rows_stretches_and_steps_tell_the_same(scene: Scene) -> None:
@@ -62,7 +63,7 @@ def test_rows_stretches_and_steps_tell_the_same(scene: Scene) -> None:
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
-def test_the_rate_is_the_one_with_the_lowest_error_on_validation_and_knows_no_test_row(scene: Scene) -> None:
+def test_the_rate_is_the_one_with_the_lowest_error_on_decide_and_knows_no_test_row(scene: Scene) -> None:
     online = OnlineSettings(learners=("frozen", "online"), search=(1e-5, 0.01, 10.0))
     told: list[tuple[str, int]] = []
 
@@ -72,25 +73,39 @@ def test_the_rate_is_the_one_with_the_lowest_error_on_validation_and_knows_no_te
 
     found = through(linear(), data(), scene, online, 0, tick=tick)
     value = {(learner, metric, key): v for learner, metric, key, v in found.rows}
-    tried = {rate: value["online", "validation_mse", f"{rate:g}"] for rate in online.search}
+    tried = {rate: value["online", "decide_mse", f"{rate:g}"] for rate in online.search}
     shape, scale = Shape(T, H, SHAPE.channels), np.ones(N)
     for rate, mse in tried.items():
         own = replace(online, learning_rate=rate)
         learner = learner_of("online", linear(), shape, own, 0)
-        alone = stream(learner, data(), BORDERS, shape, own, scene.scaler, scale, split="validation")
+        alone = stream(learner, data(), BORDERS, shape, own, scene.scaler, scale, split="decide")
         assert mse == pytest.approx(alone.result.mse, rel=1e-6)
     best = min(tried, key=lambda rate: tried[rate] or 0)
     assert value["online", "rate", "all"] == best == 0.01
     plain = through(linear(), data(), scene, replace(online, search=(), learning_rate=best), 0)
     assert value["online", "mse", "all"] == {r[:3]: r[3] for r in plain.rows}["online", "mse", "all"]
-    windows = len(origins(BORDERS, "validation", T, H))
+    windows = len(origins(BORDERS, "decide", T, H))
     assert ("online, rates", 3 * windows) in told
     assert ("frozen", "rate", "all") not in value
 
     later = data()
     later.values[BORDERS.test[0] :] = 7.0
     other = through(linear(), later, scene, online, 0)
-    assert [r for r in other.rows if r[1] == "validation_mse"] == [r for r in found.rows if r[1] == "validation_mse"]
+    assert [r for r in other.rows if r[1] == "decide_mse"] == [r for r in found.rows if r[1] == "decide_mse"]
+
+
+def test_what_no_rate_can_be_chosen_with_names_the_search(scene: Scene) -> None:
+    online = OnlineSettings(learners=("online",), search=(0.1,), every=60)
+    with pytest.raises(SettingsError, match=r"online\.search: on decide.*no 60 labels came"):
+        through(linear(), data(), scene, online, 0)
+    through(linear(), data(), scene, replace(online, search=()), 0)
+
+
+def test_a_memory_that_goes_on_is_not_replayed_and_a_short_stream_has_no_elf(scene: Scene) -> None:
+    found = through(titan(LIVING), data(), scene, OnlineSettings(), 0)
+    assert set(found.pace) == {"frozen", "online", "elf"}
+    short = replace(scene, borders=replace(BORDERS, test=(130, 200)))
+    assert set(through(linear(), data(), short, OnlineSettings(), 0).pace) == {"frozen", "online", "replay"}
 
 
 def test_rates_that_all_end_in_nothing_finite_are_an_error(scene: Scene) -> None:
@@ -114,6 +129,10 @@ def test_a_pace_that_grows_is_seen() -> None:
     growing = pace_of(steps, np.linspace(0.001, 0.004, 600))
     assert growing.drift == pytest.approx(0.003 / 0.0045, rel=0.02)
     assert growing.low > 0.5
+    # Nor does it hide in the few rows that learn.
+    rare = np.zeros(6000)
+    rare[::4] = np.linspace(0.004, 0.04, 1500)
+    assert pace_of(np.full(6000, 0.001), rare).drift > 1
     # One slow stretch is no trend.
     slow = steps + noise
     slow[300:310] = 1.0

@@ -34,9 +34,9 @@ def check_delay(delay: DelaySettings, horizon: int, rows: int) -> None:
     """
     if horizon + delay.steps > rows:
         raise SettingsError(
-            f"online.delay.steps: {delay.steps} steps after a horizon of {horizon} are more than the {rows} rows of "
-            "the stream: no label would ever be known",
-            "set a shorter delay, or give a longer stream",
+            f"online.delay.steps: {delay.steps} steps after a horizon of {horizon} are more than the {rows} rows that "
+            "are streamed: no label would ever be known",
+            "set a shorter delay, or stream more rows",
         )
 
 

@@ -98,11 +98,11 @@ def stream(
         borders: its splits.
         shape, online: of the session.
         scaler, scale: of the judge: train deviation and seasonal scale per channel.
-        split: `test`, or `validation` to choose settings by.
+        split: `test`, or `decide` to choose settings by.
         tick: told after each forecast.
 
     Raises:
-        SettingsError: a delay behind which no label comes within the split.
+        SettingsError: not one label is learned from within the split: the delay or `every` is too long.
         DataError: not one target was observed; a value is missing and `online.missing` is `error`.
     """
     scored = origins(borders, split, shape.window, shape.horizon)
@@ -135,7 +135,8 @@ def stream(
                 errors.append(learner.error)
     if not session.pending.labelled:
         raise SettingsError(
-            f"online.delay: of {len(scored)} forecasts not one label came within {split}", "set a shorter delay"
+            f"online.delay and online.every: within {split} ({len(scored)} forecasts) no {online.every} labels came",
+            "set a shorter delay, or gather fewer labels (every)",
         )
     for start in range(0, len(scored), AT_ONCE):
         batch = data.batch(scored[start : start + AT_ONCE])

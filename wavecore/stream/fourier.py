@@ -31,6 +31,11 @@ from wavecore.stream.learners import Frozen, Parameters
 from wavecore.stream.session import Label
 
 
+def warm_labels(window: int) -> int:
+    """As many labels as a regression on all frequencies of T steps has unknowns, and 200 at least."""
+    return max(200, window // 2 + 1)
+
+
 class Elf(Frozen):
     """A frozen forecaster and the linear one.
 
@@ -41,7 +46,7 @@ class Elf(Frozen):
         keep: share of the frequencies of the window, and of the horizon, that are used; the lowest.
         rate: of the weights.
         recent: labels that fast weights look at.
-        warm: labels of the regression, before which the frozen forecaster stands alone.
+        warm: labels of the regression, before which the frozen forecaster stands alone; None: `warm_labels`.
     """
 
     def __init__(
@@ -54,10 +59,11 @@ class Elf(Frozen):
         keep: float = 0.9,
         rate: float = 0.5,
         recent: int = 200,
-        warm: int = 200,
+        warm: int | None = None,
     ) -> None:
         super().__init__(model, horizon)
-        self.window, self.rate, self.warm = window, rate, warm
+        self.window, self.rate = window, rate
+        self.warm = warm_labels(window) if warm is None else warm
         self.solved = 0
         self.known, self.asked = (max(1, round(keep * (n // 2 + 1))) for n in (window, horizon))
         self.inverse = torch.eye(self.known, dtype=torch.complex128) / ridge

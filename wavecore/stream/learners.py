@@ -131,7 +131,7 @@ class Gradient(Frozen):
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"learning from the label of row {origin}: the loss is {loss.item()}",
-                "lower online.learning_rate",
+                "lower the rates of online.search (where it is empty: online.learning_rate)",
             )
         grads = torch.autograd.grad(loss, self.learned, allow_unused=True)
         for weight, grad in zip(self.learned, grads, strict=True):

@@ -16,8 +16,14 @@ from wavecore.stream.settings import LEARNERS, OnlineSettings
 
 
 def learners_for(model: nn.Module, wanted: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `wanted` that make sense for a model: without weights that learn there is nothing to move."""
-    return tuple(name for name in wanted if name in ("frozen", "elf") or trainable(model))
+    """Those of `wanted` that make sense for a model: without weights that learn there is nothing to move, and a label
+    of the past cannot be replayed to a memory that has gone on since."""
+    carried = isinstance(model, TitanStream) and model.settings.memory.life == "stream"
+    return tuple(
+        name
+        for name in wanted
+        if (name in ("frozen", "elf") or trainable(model)) and not (carried and name == "replay")
+    )
 
 
 def learner_of(name: str, model: nn.Module, shape: Shape, settings: OnlineSettings, seed: int) -> Learner:
@@ -35,7 +41,7 @@ def learner_of(name: str, model: nn.Module, shape: Shape, settings: OnlineSettin
     """
     if name not in LEARNERS:
         raise SettingsError(f"there is no learner {name!r}", f"learners: {', '.join(LEARNERS)}")
-    if not learners_for(model, (name,)):
+    if name not in ("frozen", "elf") and not trainable(model):
         raise SettingsError(f"{name}: {type(model).__name__} has no weights that learn", "choose frozen or elf")
     own = copy.deepcopy(model)
     if isinstance(own, TitanStream) and name in ("frozen", "online"):
@@ -48,7 +54,7 @@ def learner_of(name: str, model: nn.Module, shape: Shape, settings: OnlineSettin
         if own.settings.memory.life == "stream":
             raise SettingsError(
                 "replay: a label of the past would need the memory of its time, which goes on with `life: stream`",
-                "leave replay out of online.learners, or set memory.life: window",
+                "choose another learner, or memory.life: window",
             )
         return Replay(own, shape.horizon, settings, seed, own.online_groups(settings))
     if name == "elf":

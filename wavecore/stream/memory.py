@@ -100,6 +100,8 @@ def update(
         weight = keep * state.weight + v.transpose(1, 2) @ phi
         return MemoryState(weight, state.momentum, keep[:, :, 0] * state.normalizer + phi.sum(dim=1)), loss
     loss, gradient = surprise(state, k, v)
+    if not settings.eta:
+        return state, loss  # nothing is written, and so nothing forgotten
     momentum = clipped(settings.beta * state.momentum + (1 - settings.beta) * gradient, settings.clip)
     return MemoryState(keep * state.weight - settings.eta * momentum, momentum, state.normalizer), loss
 

@@ -16,6 +16,7 @@ from wavecore.judge.significance import diebold_mariano
 from wavecore.series.splits import origins
 from wavecore.series.windows import WindowData
 from wavecore.stream.evaluate import Streamed, stream
+from wavecore.stream.fourier import warm_labels
 from wavecore.stream.matrix import learner_of, learners_for
 from wavecore.stream.search import SEARCHED, Searched, search
 from wavecore.stream.session import Shape
@@ -54,7 +55,7 @@ class Ran(NamedTuple):
     Attributes:
         rows: learner, metric, key, value: mse, mae, r2 (overall and per channel), labels, windows; against the frozen
             forecaster the difference of mse and the p of Diebold and Mariano; of learners with a rate the rate, and the
-            validation_mse of each that was tried.
+            mse on decide of each that was tried.
         stretches: learner → error of each stretch of the stream, [STRETCHES or fewer].
         steps: columns STEPS, one row per learner and forecast; NaN where a learner tells no such thing.
         pace: learner → Pace.
@@ -90,6 +91,8 @@ def through(
     due = len(origins(scene.borders, "test", shape.window, shape.horizon))
     found, chosen = {}, {}
     for name in learners_for(model, online.learners):
+        if name == "elf" and due - shape.horizon - online.delay.steps <= warm_labels(shape.window):
+            continue  # its regression would say nothing before the stream ends: it would be `frozen` by another name
         chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick)
         own = chosen[name].settings
         learner = learner_of(name, model, shape, own, seed)
@@ -120,7 +123,7 @@ def _rates(name: str, chosen: Searched) -> list[Row]:
     if name not in SEARCHED:
         return []
     rows: list[Row] = [(name, "rate", "all", chosen.settings.learning_rate)]
-    return rows + [(name, "validation_mse", f"{rate:g}", rounded(mse)) for rate, mse in chosen.tried.items()]
+    return rows + [(name, "decide_mse", f"{rate:g}", rounded(mse)) for rate, mse in chosen.tried.items()]
 
 
 def _against(name: str, one: Streamed, frozen: Streamed, horizon: int) -> list[Row]:
@@ -152,15 +155,21 @@ def _steps(found: dict[str, Streamed]) -> dict[str, Array]:
 
 def pace_of(forecasting: Array, learning: Array) -> Pace:
     """What a step costs, from the seconds of each, [n] and [n]."""
-    steps = (forecasting + learning) * MILLISECONDS
-    medians = np.array([np.median(part) for part in np.array_split(steps, min(STRETCHES, len(steps)))])
-    learned = learning[learning > 0]
+    count = min(STRETCHES, len(learning))
+    stretches = zip(*(np.array_split(part, count) for part in (forecasting, learning)), strict=True)
+    medians = np.array([np.median(one) + _per_row(other) for one, other in stretches])
     drift = [0.0, 0.0, 0.0]
     if len(medians) > 2:
         slope, _, low, high = stats.theilslopes(medians)
         drift = [float(s) * (len(medians) - 1) / float(np.median(medians)) for s in (slope, low, high)]
     return Pace(
         float(np.median(forecasting)) * MILLISECONDS,
-        float(np.median(learned)) * MILLISECONDS * len(learned) / len(learning) if len(learned) else 0.0,
+        _per_row(learning) * MILLISECONDS,
         *drift,
     )
+
+
+def _per_row(learning: Array) -> float:
+    """Seconds of a step that learned, times their share: a median over all rows would not see what few of them do."""
+    learned = learning[learning > 0]
+    return float(np.median(learned)) * len(learned) / len(learning) if len(learned) else 0.0

@@ -1,4 +1,4 @@
-"""How fast a learner learns, chosen on validation: rows before the stream, pushed like those of the stream."""
+"""How fast a learner learns, chosen on `decide`: rows before the stream, pushed like those of the stream."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Searched(NamedTuple):
 
     Attributes:
         settings: with the rate that is taken.
-        tried: rate → mse on validation; infinite where learning ended in no finite loss. Empty: nothing was tried.
+        tried: rate → mse on `decide`; infinite where learning ended in no finite loss. Empty: nothing was tried.
     """
 
     settings: OnlineSettings
@@ -46,7 +46,7 @@ def search(
     seed: int,
     tick: Callable[[str, int], Callable[[int], object]],
 ) -> Searched:
-    """The rate of `online.search` with the lowest error on validation, each from the model as it was trained.
+    """The rate of `online.search` with the lowest error on `decide`, each from the model as it was trained.
 
     Args:
         name: of the learner.
@@ -55,24 +55,27 @@ def search(
         tick: as of `through`.
 
     Raises:
-        SettingsError: no rate ended in finite losses, or no label comes within validation.
+        SettingsError: no rate ended in finite losses, or no label is learned from within `decide`.
     """
     if name not in SEARCHED or not online.search:
         return Searched(online, {})
     told = tick(
-        f"{name}, rates", len(online.search) * len(origins(scene.borders, "validation", shape.window, shape.horizon))
+        f"{name}, rates", len(online.search) * len(origins(scene.borders, "decide", shape.window, shape.horizon))
     )
     tried = {}
     for rate in online.search:
         own = replace(online, learning_rate=rate)
         learner = learner_of(name, model, shape, own, seed)
         try:
-            found = stream(
-                learner, windows, scene.borders, shape, own, scene.scaler, scale, split="validation", tick=told
-            )
+            found = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, split="decide", tick=told)
             tried[rate] = found.result.mse if math.isfinite(found.result.mse) else math.inf
         except TrainingError:
             tried[rate] = math.inf
+        except SettingsError as error:
+            raise SettingsError(
+                f"online.search: on decide, {error.problem}",
+                f"{error.fix}; or set `search: []`, then online.learning_rate counts",
+            ) from error
     best = min(tried, key=lambda rate: tried[rate])
     if math.isinf(tried[best]):
         raise SettingsError(

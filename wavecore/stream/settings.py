@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +23,7 @@ class MemorySettings:
         retrieval: `map`: the memory is a linear map, moved against the gradient of its associative loss;
             `linear_attention`: outer products of keys and values, read with a normalizer.
         beta: share of the old momentum, in [0, 1).
-        eta: step along the momentum, in [0, 1]; with 0 nothing is written, only forgotten.
+        eta: step along the momentum, in [0, 1]; with 0 the memory stays as it began.
         clip: bound on the momentum's norm.
         gate_start: share of the memory that is forgotten with each chunk at the start of training, in (0, 1).
         chunk: tokens that are written at once.
@@ -122,7 +123,7 @@ class OnlineSettings:
     Attributes:
         learners: which of LEARNERS are run for a stage.
         learning_rate: of heads, pooling, gate and memory.
-        search: rates with each of which a learner that takes gradient steps is streamed through validation first; it
+        search: rates with each of which a learner that takes gradient steps is streamed through `decide` first; it
             takes the one with the lowest error. Empty: `learning_rate`, untried.
         every: labels that are gathered for one step of learning.
         backbone_scale: factor on it for input, q/k/v and core.
@@ -148,7 +149,7 @@ class OnlineSettings:
             _need(name in LEARNERS, f"learners: {name!r} is not one of {', '.join(LEARNERS)}")
         _need(len(set(self.learners)) == len(self.learners) > 0, "learners: at least one, none twice")
         _need(self.learning_rate > 0, "learning_rate: must be above 0")
-        _need(all(rate > 0 for rate in self.search), "search: each rate must be above 0")
+        _need(all(0 < rate < math.inf for rate in self.search), "search: each rate must be above 0 and finite")
         _need(len(set(self.search)) == len(self.search), "search: no rate twice")
         _need(self.every >= 1, "every: must be 1 or more")
         _need(self.backbone_scale >= 0, "backbone_scale: must be 0 or more")
