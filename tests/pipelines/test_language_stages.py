@@ -58,9 +58,11 @@ def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tm
 def test_the_table_for_a_document_has_means_marks_and_seeds(project: Path) -> None:
     rows = [json.loads(line) for line in fine(project, "leaderboard", "-b", "tiny", "--json").out.splitlines()]
     lines = fine(project, "leaderboard", "-b", "tiny", "--markdown").out.splitlines()
-    assert lines[0] == "| stage | `tiny` | training, `tiny` |"
-    shown = {line.split("`")[1]: line.split("|")[2].strip() for line in lines[2:]}
+    assert lines[0] == "| stage | against | `tiny` | training, `tiny` |"
+    shown = {line.split("`")[1]: line.split("|")[3].strip() for line in lines[2:]}
     assert set(shown) == {row["stage"] for row in rows if "." not in row["stage"]}
+    assert "| `base` | `reference` |" in "\n".join(lines)
+    assert "at once" in refused(project, "leaderboard", "--markdown", "--json")
     least = min(row["mse"] for row in rows)
     for row in rows:
         cell = shown[row["stage"]]
