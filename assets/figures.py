@@ -310,7 +310,7 @@ def prototype_attention(seen: Mapping[str, Any]) -> Drawing:
         words = seen["words by mapping weight"] or seen["nearest words"]
         names = [
             f"{p}  {shortened(drawable(str(w[0][0])), 12)}"
-            for p, w in zip(seen["prototypes"][:TOP], words, strict=False)
+            for p, w in zip(seen["prototypes"][:TOP], words[:TOP], strict=True)
         ]
         axis.set_yticks(range(len(names)), [literal(name) for name in names])
         axis.set_xlabel(read)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import Any
 
 from assets.project import Project
 from assets.results import leaderboard_rows
@@ -24,7 +25,7 @@ def markdown(project: Project, benchmark: str | None = None) -> list[str]:
     Args:
         benchmark: the only column; None: all on which `base` was run.
     """
-    found: dict[str, dict[str, list[dict[str, object]]]] = {}
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in leaderboard_rows(project, benchmark):
         if "." not in row["stage"] and row["mse"] is not None:
             found.setdefault(row["benchmark"], {}).setdefault(row["stage"], []).append(row)
@@ -32,9 +33,7 @@ def markdown(project: Project, benchmark: str | None = None) -> list[str]:
     if not columns:
         return []
     errors = {
-        (name, stage): fmean(float(str(row["mse"])) for row in rows)
-        for name, own in columns.items()
-        for stage, rows in own.items()
+        (name, stage): fmean(row["mse"] for row in rows) for name, own in columns.items() for stage, rows in own.items()
     }
     lowest = {name: min(value for key, value in errors.items() if key[0] == name) for name in columns}
     first = next(iter(columns))
@@ -51,13 +50,13 @@ def markdown(project: Project, benchmark: str | None = None) -> list[str]:
             rows = own.get(stage)
             cells.append(_cell(errors[name, stage], rows, lowest[name], stages.get(stage).seeded) if rows else "")
         spent = [row["train_seconds"] for row in columns[first].get(stage, ())]
-        known = [float(str(seconds)) for seconds in spent if seconds is not None]
+        known = [seconds for seconds in spent if seconds is not None]
         cells.append(f"{fmean(known):.0f} s" if known and len(known) == len(spent) else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cell(error: float, rows: list[dict[str, object]], lowest: float, seeded: bool) -> str:
+def _cell(error: float, rows: list[dict[str, Any]], lowest: float, seeded: bool) -> str:
     shown = f"**{error:.4f}**" if error == lowest else f"{error:.4f}"
     count = f" ({len(rows)})" if seeded and len(rows) != 3 else ""
-    return shown + MARKS.get(str(rows[0]["verdict"]), "") + count
+    return shown + MARKS.get(rows[0]["verdict"], "") + count

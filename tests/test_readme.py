@@ -29,7 +29,7 @@ def test_every_number_of_the_table_stands_in_results() -> None:
 
 
 def test_the_means_of_the_ladder_are_those_of_the_results() -> None:
-    """All but the seconds of training, which are of the machine that trained."""
+    """All but the seconds of training, which are of the machine that trained: those are the findings' own."""
     from assets.project import Project
     from pipelines.matrix import markdown
 
@@ -37,7 +37,6 @@ def test_the_means_of_the_ladder_are_those_of_the_results() -> None:
     assert len(lines) > 10
     table = README[README.index(lines[0]) :].split("\n\n")[0].splitlines()
     assert [line.rsplit("|", 2)[0] for line in table] == [line.rsplit("|", 2)[0] for line in lines]
-    # The seconds are those of the findings, where it has them.
     page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `demo` \| `(\w+)` \|.* \| (\d+ s) \|$", page, re.MULTILINE))
     shown = {line.split("`")[1]: line.rsplit("|", 2)[1].strip() for line in table[2:]}

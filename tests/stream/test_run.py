@@ -106,6 +106,8 @@ def test_a_memory_that_goes_on_is_not_replayed_and_a_short_stream_has_no_elf(sce
     assert set(found.pace) == {"frozen", "online", "elf"}
     short = replace(scene, borders=replace(BORDERS, test=(130, 200)))
     assert set(through(linear(), data(), short, OnlineSettings(), 0).pace) == {"frozen", "online", "replay"}
+    with pytest.raises(SettingsError, match="none of elf can be run"):
+        through(linear(), data(), short, OnlineSettings(learners=("elf",)), 0)
 
 
 def test_rates_that_all_end_in_nothing_finite_are_an_error(scene: Scene) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 from torch import nn
 
+from wavecore.errors import SettingsError
 from wavecore.judge.metrics import rounded, seasonal_scale
 from wavecore.judge.scoring import Scene
 from wavecore.judge.significance import diebold_mariano
@@ -84,6 +85,9 @@ def through(
         online: see OnlineSettings.
         seed: of what learners draw.
         tick: what runs now, and how many forecasts it makes → what is told after each.
+
+    Raises:
+        SettingsError: no learner is left to run, or see `search`.
     """
     arrays = scene.arrays
     shape = Shape(windows.window, windows.horizon, arrays.channels)
@@ -98,6 +102,12 @@ def through(
         learner = learner_of(name, model, shape, own, seed)
         told = tick(name, due)
         found[name] = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, tick=told)
+    if not found:
+        raise SettingsError(
+            f"online.learners: none of {', '.join(online.learners)} can be run: what learns by steps needs weights, "
+            "replay a memory that begins anew, elf a longer stream",
+            "add frozen",
+        )
     rows: list[Row] = []
     for name, one in found.items():
         rows += _rows(name, one) + _rates(name, chosen[name])
