@@ -138,20 +138,22 @@ class Ground:
 
     def config(self, stage: Stage, seed: int) -> dict[str, Any]:
         """All that one model is built and trained from, as plain values: its config.json."""
-        from wavecore.model.build import model_settings
+        from wavecore.model.build import language_side, model_settings
+        from wavecore.model.settings import TimeLLMSettings
+        from wavecore.stream.settings import StreamSettings
 
         train = dataclasses.asdict(self.train_settings(stage))
         # How often a checkpoint is written, and on which machine, changes no weight that is promised equal.
         train.pop("checkpoint_every")
-        model = dataclasses.asdict(model_settings(stage, self.settings, self.benchmark.name))
-        # What a budget, or a wavelet's part, would be like matters to no model that has none.
-        if not model.get("budget", {"enabled": True})["enabled"]:
-            model["budget"] = {"enabled": False}
-        for part in ("tokens", "streams", "sparse"):
-            if not model.get(part, {"enabled": True})["enabled"]:
-                del model[part]
-        if stage.family == "time_llm" and model.get("skip") == "none":
-            del model["skip"]
+        chosen = model_settings(stage, self.settings, self.benchmark.name)
+        model = dataclasses.asdict(chosen)
+        if isinstance(chosen, TimeLLMSettings):
+            model = _lean(model)
+        elif isinstance(chosen, StreamSettings):
+            if chosen.input == "language":
+                model["language"] = _lean(model["language"])
+            else:
+                del model["input"], model["language"]
         if not train["wavelet_loss"]["enabled"]:
             del train["wavelet_loss"]
         features = dataclasses.asdict(self.settings.features_of(self.dataset.name, self.benchmark.window))
@@ -179,18 +181,25 @@ class Ground:
             "model": model,
             "train": train if stage.trained else {},
             # Only the language models read these.
-            **(told if stage.family == "time_llm" else {}),
+            **(told if language_side(chosen) else {}),
         }
+
+
+def _lean(model: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a Time-LLM model without those of parts that it does not have, which matter to it in nothing."""
+    off = [name for name in ("tokens", "streams", "sparse") if not model[name]["enabled"]]
+    off += ["skip"] if model["skip"] == "none" else []
+    kept = {key: value for key, value in model.items() if key not in off}
+    return kept if model["budget"]["enabled"] else kept | {"budget": {"enabled": False}}
 
 
 def backbone_hash(ground: Ground, stage: Stage) -> str | None:
     """Config and tokenizer of the stage's language model as a hash; None for a stage without one."""
     from wavecore.model import backbone as language
-    from wavecore.model.build import model_settings
-    from wavecore.model.settings import TimeLLMSettings
+    from wavecore.model.build import language_side, model_settings
 
-    settings = model_settings(stage, ground.settings, ground.benchmark.name)
-    return language.identity(language.find(settings.backbone)) if isinstance(settings, TimeLLMSettings) else None
+    side = language_side(model_settings(stage, ground.settings, ground.benchmark.name))
+    return None if side is None else language.identity(language.find(side.backbone))
 
 
 def expected_of(project: Project, ground: Ground, stage: Stage, seed: int) -> dict[str, Any]:

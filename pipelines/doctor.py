@@ -98,17 +98,16 @@ def _backbones(project: Project) -> Iterator[Finding]:
     """The language models that the default matrix names; nothing is downloaded."""
     from wavecore import stages
     from wavecore.model import backbone as language
-    from wavecore.model.build import model_settings
-    from wavecore.model.settings import TimeLLMSettings
+    from wavecore.model.build import language_side, model_settings
     from wavecore.prompt.tokens import tokenizer_of
 
     settings = project.settings()
-    chosen = [
-        model_settings(stages.get(stage), settings, benchmark)
+    sides = [
+        language_side(model_settings(stages.get(stage), settings, benchmark))
         for benchmark in settings.pipeline.benchmarks
         for stage in settings.pipeline.stages
     ]
-    for name in dict.fromkeys(s.backbone for s in chosen if isinstance(s, TimeLLMSettings)):
+    for name in dict.fromkeys(side.backbone for side in sides if side is not None):
         try:
             source = language.find(name, fetch=False)
             language.check_weights(source)

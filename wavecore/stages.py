@@ -84,10 +84,13 @@ _SPARSE: dict[str, Any] = {
 }
 
 
+# The states that Titan-Stream reads in place of patches. Of what a prompt tells, the fixed part: it is read once.
+_LANGUAGE: dict[str, Any] = {"llm": "pretrained", "prompt": {"statistics": "none"}}
 # What tells the variants of Titan-Stream apart.
 _TITAN: dict[str, Any] = {
     "channels": "independent",
     "skip": "linear",
+    "input": "patches",
     "memory": {"retrieval": "map", "life": "window", "high_order": True},
     "head": {"pooling": "attention"},
 }
@@ -375,6 +378,18 @@ STAGES: tuple[Stage, ...] = (
     _titan("titan.flatten", "titan", "`titan` with all tokens side by side.", head={"pooling": "flatten"}),
     _titan("titan.no_skip", "titan", "`titan` without a linear map of the window.", skip="none"),
     _titan("titan.joint", "titan", "`titan` with all channels in one token.", channels="joint"),
+    _titan(
+        "titan.language", "titan", "`titan` that reads the states of a frozen language model in place of raw patches.",
+        input="language", language=_LANGUAGE,
+    ),
+    _titan(
+        "titan.random_language", "titan.language", "`titan.language` with random frozen weights for the learned ones.",
+        input="language", language={**_LANGUAGE, "llm": "random"},
+    ),
+    _titan(
+        "titan.no_language", "titan.language", "`titan.language` without frozen layers: reads reprogrammed patches.",
+        input="language", language={**_LANGUAGE, "llm": "none"},
+    ),
 )  # fmt: skip
 
 _BY_NAME = {stage.name: stage for stage in STAGES}

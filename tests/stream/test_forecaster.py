@@ -106,7 +106,7 @@ def test_gate_and_start_learn_through_the_update_with_high_order_alone() -> None
     grads = {}
     for high_order in (True, False):
         model = made(memory(high_order=high_order))
-        h = model._embed(x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
+        h = model._embed(x, x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
         found, _, _ = model._remember(*model._keys(h), h, model.start(2))
         later = found[:, model.settings.memory.chunk :]
         grads[high_order] = torch.autograd.grad(
@@ -121,7 +121,7 @@ def test_gradients_flow_over_a_bounded_number_of_chunks() -> None:
     reached = {}
     for chunks in (1, 2, 8):
         model = made(memory(chunks=chunks))
-        h = model._embed(x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
+        h = model._embed(x, x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
         found, _, _ = model._remember(*model._keys(h), h, model.start(2))
         # Chunk by chunk: does the start of the memory hear of what is read there?
         parts = found.split(model.settings.memory.chunk, dim=1)
@@ -153,7 +153,7 @@ def test_chunk_by_chunk_is_all_at_once(name: str) -> None:
     model, x = made(VARIANTS[name]), drawn(2, T, N)
     chosen = model.settings.memory
     with torch.no_grad():
-        h = model._embed(x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
+        h = model._embed(x, x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
         q, k, v = model._keys(h)
         found, first, written = model._remember(q, k, v, h, model.start(2))
         state = model.start(2)
@@ -206,5 +206,5 @@ def test_every_weight_is_in_one_group(name: str) -> None:
 
 
 def test_a_window_shorter_than_a_chunk_is_refused() -> None:
-    with pytest.raises(SettingsError, match="do not fit a window of 24"):
+    with pytest.raises(SettingsError, match="13 tokens, but a window of 24 rows has 12"):
         made(memory(chunk=13))

@@ -26,6 +26,7 @@ from wavecore.prompt.tokens import Prompter, tokenizer_of
 from wavecore.seeds import derive, isolated
 from wavecore.stages import Stage
 from wavecore.stream.forecaster import TitanStream
+from wavecore.stream.language import LanguageStates
 from wavecore.stream.settings import StreamSettings
 
 
@@ -84,6 +85,13 @@ def model_settings(stage: Stage, settings: Settings, benchmark: str) -> Chosen:
     )
 
 
+def language_side(chosen: Chosen) -> TimeLLMSettings | None:
+    """How the Time-LLM model is built that a forecaster is or reads with; None for the others."""
+    if isinstance(chosen, StreamSettings):
+        return chosen.language if chosen.input == "language" else None
+    return chosen if isinstance(chosen, TimeLLMSettings) else None
+
+
 def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, seed: int) -> nn.Module:
     """The forecaster of a stage, its weights a function of `seed` alone.
 
@@ -100,7 +108,8 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
         if isinstance(chosen, TimeLLMSettings):
             return _time_llm(geometry, chosen, seed)
         if isinstance(chosen, StreamSettings):
-            return TitanStream(geometry.window, geometry.horizon, len(geometry.channels), chosen)
+            side = LanguageStates(_time_llm(geometry, chosen.language, seed)) if chosen.input == "language" else None
+            return TitanStream(geometry.window, geometry.horizon, len(geometry.channels), chosen, side)
         if stage.family == "ridge":
             return Ridge(geometry.window, geometry.horizon)
         return SeasonalNaive(geometry.window, geometry.horizon, geometry.season)

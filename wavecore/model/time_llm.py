@@ -36,7 +36,7 @@ from wavecore.model.layers import (
     patch_count,
     patches,
 )
-from wavecore.model.prompts import Known, PromptReader
+from wavecore.model.prompts import NOTHING, Known, PromptReader
 from wavecore.model.regression import Regression
 from wavecore.model.scales import Scales
 from wavecore.model.settings import TimeLLMSettings
@@ -312,7 +312,7 @@ class TimeLLM(nn.Module):
         embedded, reduced, reprogrammed = self.tokens(series, use.tokens)
         hidden = self._read(series, reprogrammed, reduced, known, use)
         with torch.autocast(series.device.type, enabled=False):
-            read = hidden[:, -reprogrammed.shape[1] :, : self.head.features].float()
+            read = self._features(hidden, reprogrammed.shape[1])
             if self.wavelets is not None:
                 read = self.wavelets.states(read, reduced)
             elif self.budget is not None:
@@ -321,6 +321,19 @@ class TimeLLM(nn.Module):
             if self.skip is not None:
                 ahead = ahead + self.skip(series.float())
         return Trace(embedded, reprogrammed, hidden, ahead, reduced.groups)
+
+    def states(self, x: Tensor) -> Tensor:
+        """What a forecast is made from, for who makes it otherwise: the patches' last hidden states, their first d_ff
+        features. [B, T, N] → [M, K, d_ff], window first, then channel."""
+        series, _, _ = self.normalized(x)
+        use = self.use()
+        _, reduced, reprogrammed = self.tokens(series, use.tokens)
+        hidden = self._read(series, reprogrammed, reduced, NOTHING, use)
+        return self._features(hidden, reprogrammed.shape[1])
+
+    def _features(self, hidden: Tensor, count: int) -> Tensor:
+        """The first d_ff features of the last `count` hidden states, in float32."""
+        return hidden[:, -count:, : self.settings.d_ff].float()
 
     def tokens(self, series: Tensor, count: int) -> tuple[Tensor, Reduced, Tensor]:
         """Normalized series [M, T] → what is seen of them [M, L, d_model], the `count` tokens that are read, and these

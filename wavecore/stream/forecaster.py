@@ -4,6 +4,9 @@
     chunk by chunk: what the memory gives for q, then the chunk's k and v are written
     h + that → core attention, with learned (persistent) pairs of key and value beside → pooling → head [S, H, C]
 
+A token begins as raw values, p rows side by side, or (`input: language`) as what a frozen language model makes of a
+patch that was re-expressed through its own words.
+
 S series: with `channels: independent` every channel of every window (C = 1), with `joint` every window (C = N). Each
 window is brought to mean 0 and deviation 1 and back, as in the Time-LLM model. A memory belongs to one series and goes
 in and out as state, so a forecast depends neither on the batch nor on its order.
@@ -24,6 +27,7 @@ from wavecore.model.dlinear import TimeMap
 from wavecore.model.groups import ParameterGroup
 from wavecore.series.normalize import instance_denormalize, instance_normalize, instance_statistics
 from wavecore.series.windows import Batch
+from wavecore.stream.language import LanguageStates
 from wavecore.stream.memory import MemoryState, read, started, update
 from wavecore.stream.objective import losses_of
 from wavecore.stream.pooling import AttentionPooling, Head
@@ -67,24 +71,40 @@ class TitanStream(nn.Module):
         window, horizon: T and H.
         channels: N.
         settings: see StreamSettings.
+        language: of `input: language`.
 
     Raises:
         SettingsError: a window shorter than one chunk, a head above its limit.
     """
 
-    def __init__(self, window: int, horizon: int, channels: int, settings: StreamSettings) -> None:
+    def __init__(
+        self,
+        window: int,
+        horizon: int,
+        channels: int,
+        settings: StreamSettings,
+        language: LanguageStates | None = None,
+    ) -> None:
         super().__init__()
+        assert (language is not None) == (settings.input == "language")
         self.window, self.horizon, self.channels = window, horizon, channels
         self.settings = settings
         chosen, width = settings.memory, settings.d_model
-        self.tokens = window // settings.patch
+        together = channels if settings.channels == "joint" else 1
+        if language is None:
+            self.tokens, self.stride, read_width = window // settings.patch, settings.patch, settings.patch * together
+        else:
+            self.tokens, self.stride, read_width = language.count, language.stride, language.width
         if self.tokens < chosen.chunk:
             raise SettingsError(
-                f"model.memory.chunk: {chosen.chunk} tokens of {settings.patch} rows do not fit a window of {window}",
+                f"model.memory.chunk: {chosen.chunk} tokens, but a window of {window} rows has {self.tokens}, one in "
+                f"{self.stride} rows",
                 "choose a smaller chunk or patch",
             )
-        together = channels if settings.channels == "joint" else 1
-        self.input = nn.Linear(settings.patch * together, width)
+        self.language = language
+        # Of the language model, as in TimeLLM; goes into the manifest.
+        self.identity = None if language is None else language.identity
+        self.input = nn.Linear(read_width, width)
         self.position = nn.Parameter(START_STD * torch.randn(self.tokens, width))
         self.norm = nn.LayerNorm(width)
         self.q, self.k, self.v = (nn.Linear(width, width, bias=False) for _ in range(3))
@@ -119,7 +139,7 @@ class TitanStream(nn.Module):
         series = x if joint else x.transpose(1, 2).flatten(end_dim=1)[:, :, None]
         mean, std = instance_statistics(series, axis=1)
         series = instance_normalize(series, mean, std, axis=1)
-        h = self._embed(series)
+        h = self._embed(x, series)
         q, k, v = self._keys(h)
         found, state, written = self._remember(q, k, v, h, state)
         pooled, weights = self.head(self.core(h + self.read_out(found), self.persistent))
@@ -137,13 +157,17 @@ class TitanStream(nn.Module):
 
     def chunk_rows(self) -> int:
         """Rows of a chunk: how far apart two windows lie of which the second goes on with the memory of the first."""
-        return self.settings.memory.chunk * self.settings.patch
+        return self.settings.memory.chunk * self.stride
 
-    def _embed(self, series: Tensor) -> Tensor:
-        """[S, T, C] → [S, L, D]; the oldest rows that fill no token are left out."""
-        used = series[:, self.window - self.tokens * self.settings.patch :]
-        patches = used.unflatten(1, (self.tokens, self.settings.patch)).flatten(2)
-        return cast(Tensor, self.input(patches) + self.position)
+    def _embed(self, x: Tensor, series: Tensor) -> Tensor:
+        """Windows [B, T, N], and the same as normalized series [S, T, C] → [S, L, D]; the oldest rows that fill no
+        patch are left out."""
+        if self.language is not None:
+            read = self.language(x)
+        else:
+            used = series[:, self.window - self.tokens * self.stride :]
+            read = used.unflatten(1, (self.tokens, self.stride)).flatten(2)
+        return cast(Tensor, self.input(read) + self.position)
 
     def _keys(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q, k of length one, and v: [S, L, D] each."""
@@ -189,7 +213,8 @@ class TitanStream(nn.Module):
     def parameter_groups(self) -> tuple[ParameterGroup, ...]:
         """What learns together; offline all at one speed, online as `online_groups` says."""
         backbone = (self.input, self.norm, self.q, self.k, self.v, self.read_out, self.core)
-        slow = (self.position, *(p for module in backbone for p in module.parameters()))
+        told = () if self.language is None else tuple(p for p in self.language.parameters() if p.requires_grad)
+        slow = (self.position, *told, *(p for module in backbone for p in module.parameters()))
         pooling = tuple(self.head.pooling.parameters())
         head = (*self.head.out.parameters(), *(self.skip.parameters() if self.skip is not None else ()))
         groups = [ParameterGroup("backbone", slow), ParameterGroup("head", head)]

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from wavecore.model.settings import TimeLLMSettings
+
 # As it was trained; gradient steps on labels; the same with labels of the past; beside a Fourier regression.
 LEARNERS = ("frozen", "online", "replay", "elf")
 
@@ -169,6 +171,10 @@ class StreamSettings:
             `joint`: a token holds all channels.
         persistent: number of learned pairs of key and value that every window attends to.
         skip: `linear`: a linear map of the window is added to the forecast; `none`.
+        input: what a token begins as. `patches`: raw values; `language`: the state that a frozen language model has for
+            each of the benchmark's patches, re-expressed as in the Time-LLM model.
+        language: of `input: language`, how that side is built: keys as of a Time-LLM model, but no token budget, no
+            wavelet stage, and no path beside the language model.
         memory, head, loss: see there.
     """
 
@@ -178,6 +184,8 @@ class StreamSettings:
     channels: Literal["independent", "joint"] = "independent"
     persistent: int = 8
     skip: Literal["none", "linear"] = "linear"
+    input: Literal["patches", "language"] = "patches"
+    language: TimeLLMSettings = field(default_factory=TimeLLMSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     head: HeadSettings = field(default_factory=HeadSettings)
     loss: LossSettings = field(default_factory=LossSettings)
@@ -187,3 +195,14 @@ class StreamSettings:
         _need(self.d_model % self.heads == 0, f"d_model: {self.d_model} is no multiple of heads = {self.heads}")
         _need(self.patch >= 1, "patch: must be 1 or more")
         _need(self.persistent >= 0, "persistent: must be 0 or more")
+        if self.input == "language":
+            _need(
+                self.channels == "independent",
+                "input: language needs channels: independent; a prompt is of one channel",
+            )
+            further = [
+                part for part in ("budget", "tokens", "streams", "sparse") if getattr(self.language, part).enabled
+            ]
+            _need(not further, f"language: not together with {', '.join(further)}, which choose other tokens")
+            _need(self.language.skip == "none", "language.skip: must be none; the path beside it is `skip`")
+            _need(self.language.llm != "attention", "language.llm: not attention, of which nothing is frozen")
