@@ -22,8 +22,8 @@ from data_contracts.dataset import (
     check_name,
 )
 from data_contracts.strict_yaml import parse_yaml
-from wavecore.config import build
 from wavecore.errors import SettingsError
+from wavecore.strict import build
 
 __all__ = [
     "MISSING_MARKS",

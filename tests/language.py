@@ -10,10 +10,11 @@ import numpy as np
 import torch
 
 from wavecore import stages
-from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, merged
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride
 from wavecore.model.build import Geometry, build
 from wavecore.model.time_llm import TimeLLM
 from wavecore.series.windows import Batch, WindowData
+from wavecore.strict import merged
 
 WORDS = (
     *("dataset", "task", "forecast", "the", "next", "last", "hour", "hours", "window", "minimum", "maximum", "median"),

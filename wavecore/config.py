@@ -1,15 +1,8 @@
-"""Everything that can be set, as frozen dataclasses built from a mapping (params.yaml).
-
-An unknown, misspelled or ill-typed key is an error that names the key by its full path and, where one is near,
-the key that was probably meant.
-"""
+"""Everything that can be set in params.yaml, as frozen dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
-import types
 import typing
 import zoneinfo
 from collections.abc import Collection, Mapping
@@ -20,116 +13,9 @@ from wavecore import stages
 from wavecore.errors import SettingsError
 from wavecore.learn.settings import WaveletLossSettings
 from wavecore.stream.settings import OnlineSettings
+from wavecore.strict import build, merged, need
 
 T = TypeVar("T")
-
-
-def build(cls: type[T], mapping: Any, where: str) -> T:
-    """Build the frozen dataclass `cls` from `mapping`, strictly.
-
-    Args:
-        cls: a dataclass; nested dataclasses, `X | None`, `tuple[X, ...]`, `dict[str, X]` plain types are understood.
-        mapping: what YAML gave.
-        where: the name of the file and key path, for messages ("params.yaml: train").
-
-    Raises:
-        SettingsError: an unknown, missing or ill-typed key; the message names it.
-    """
-    if mapping is None:
-        mapping = {}
-    if not isinstance(mapping, Mapping):
-        raise SettingsError(f"{where}: expected keys and values, found {mapping!r}", "indent the keys below it")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in mapping:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(fields))}"
-            raise SettingsError(f"{where}: unknown key {key!r}", hint)
-    values = {}
-    for name, f in fields.items():
-        if name in mapping:
-            values[name] = _coerce(hints[name], mapping[name], f"{where}.{name}")
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
-            raise SettingsError(f"{where}: the key {name!r} is missing", f"add `{name}:`")
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise SettingsError(f"{where}: {error}", "change the value") from error
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [o for o in typing.get_args(hint) if o is not type(None)]
-        if value is None:
-            if len(options) < len(typing.get_args(hint)):
-                return None
-            raise SettingsError(f"{where}: no value", "give one")
-        first: SettingsError | None = None
-        for option in options:
-            try:
-                return _coerce(option, value, where)
-            except SettingsError as error:
-                first = first or error
-        assert first is not None
-        raise first
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, where)
-    if origin is typing.Literal:
-        allowed = typing.get_args(hint)
-        if value not in allowed:
-            raise SettingsError(
-                f"{where}: {value!r} is not one of {', '.join(map(str, allowed))}", "choose one of them"
-            )
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise SettingsError(f"{where}: expected a list, found {value!r}", "write it as [a, b]")
-        (item, *_) = typing.get_args(hint)
-        return tuple(_coerce(item, v, f"{where}[{i}]") for i, v in enumerate(value))
-    if origin in (dict, Mapping) or hint is dict:
-        if value is None:
-            return {}
-        if not isinstance(value, Mapping):
-            raise SettingsError(f"{where}: expected keys and values, found {value!r}", "indent the keys below it")
-        if hint is dict:
-            return dict(value)
-        _, item = typing.get_args(hint)
-        return {str(k): _coerce(item, v, f"{where}.{k}") for k, v in value.items()}
-    if hint is float:
-        # YAML 1.1 reads "1e-3" as text; a number is plainly meant.
-        if isinstance(value, str):
-            try:
-                value = float(value)
-            except ValueError:
-                raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number") from None
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise SettingsError(f"{where}: expected a number, found {value!r}", "write a number")
-        # An item of a list may be infinite (a sentinel); a setting may not.
-        if math.isnan(value) or (math.isinf(value) and not where.endswith("]")):
-            raise SettingsError(f"{where}: {value} is not a finite number", "write a number")
-        return float(value)
-    if hint is int:
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise SettingsError(f"{where}: expected a whole number, found {value!r}", "write a whole number")
-        return value
-    if hint is bool:
-        if not isinstance(value, bool):
-            raise SettingsError(f"{where}: expected true or false, found {value!r}", "write true or false")
-        return value
-    if hint is str:
-        if not isinstance(value, str):
-            raise SettingsError(f"{where}: expected text, found {value!r}", "put it in quotes")
-        return value
-    raise TypeError(f"{where}: no rule to read {hint!r}")
-
-
-def _need(ok: bool, text: str) -> None:
-    if not ok:
-        raise ValueError(text)
 
 
 @dataclass(frozen=True)
@@ -147,7 +33,7 @@ class ScheduleSettings:
     enabled: bool = False
 
     def __post_init__(self) -> None:
-        _need(len(self.cron.split()) == 5, f"cron: {self.cron!r} has not five fields")
+        need(len(self.cron.split()) == 5, f"cron: {self.cron!r} has not five fields")
         try:
             zoneinfo.ZoneInfo(self.timezone)
         except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
@@ -174,14 +60,14 @@ class PipelineSettings:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
 
     def __post_init__(self) -> None:
-        _need(len(self.benchmarks) > 0, "benchmarks: at least one is needed")
-        _need(len(self.stages) > 0, "stages: at least one is needed")
-        _need(len(self.seeds) > 0, "seeds: at least one is needed")
+        need(len(self.benchmarks) > 0, "benchmarks: at least one is needed")
+        need(len(self.stages) > 0, "stages: at least one is needed")
+        need(len(self.seeds) > 0, "seeds: at least one is needed")
         for name in ("benchmarks", "stages", "seeds", "ladder"):
             values = getattr(self, name)
-            _need(len(set(values)) == len(values), f"{name}: one of {list(values)} stands there twice")
-        _need(all(s >= 0 for s in self.seeds), "seeds: must be 0 or more")
-        _need(self.limit_minutes > 0, "limit_minutes: must be above 0")
+            need(len(set(values)) == len(values), f"{name}: one of {list(values)} stands there twice")
+        need(all(s >= 0 for s in self.seeds), "seeds: must be 0 or more")
+        need(self.limit_minutes > 0, "limit_minutes: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -209,12 +95,12 @@ class FeatureSettings:
     memory_mb: float = 128.0
 
     def __post_init__(self) -> None:
-        _need(self.levels >= 1, "levels: must be 1 or more")
-        _need(self.burst_threshold > 0, "burst_threshold: must be above 0")
-        _need(self.lags >= 1, "lags: must be 1 or more")
-        _need(self.coefficient_budget_mb >= 0, "coefficient_budget_mb: must be 0 or more")
-        _need(self.prompt_budget_mb >= 0, "prompt_budget_mb: must be 0 or more")
-        _need(self.memory_mb >= 1, "memory_mb: must be 1 or more")
+        need(self.levels >= 1, "levels: must be 1 or more")
+        need(self.burst_threshold > 0, "burst_threshold: must be above 0")
+        need(self.lags >= 1, "lags: must be 1 or more")
+        need(self.coefficient_budget_mb >= 0, "coefficient_budget_mb: must be 0 or more")
+        need(self.prompt_budget_mb >= 0, "prompt_budget_mb: must be 0 or more")
+        need(self.memory_mb >= 1, "memory_mb: must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -261,10 +147,10 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_windows", "halve_every", "eval_every", "patience", "threads", "checkpoint_every"):
-            _need(getattr(self, name) >= 1, f"{name}: must be 1 or more")
+            need(getattr(self, name) >= 1, f"{name}: must be 1 or more")
         for name in ("warmup_steps", "clip_norm", "eval_windows", "weight_decay"):
-            _need(getattr(self, name) >= 0, f"{name}: must be 0 or more")
-        _need(self.learning_rate > 0, "learning_rate: must be above 0")
+            need(getattr(self, name) >= 0, f"{name}: must be 0 or more")
+        need(self.learning_rate > 0, "learning_rate: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -292,22 +178,13 @@ class JudgeSettings:
     robust_every: int = 16
 
     def __post_init__(self) -> None:
-        _need(self.robust_every >= 0, "robust_every: must be 0 or more")
-        _need(self.batch_windows >= 1, "batch_windows: must be 1 or more")
-        _need(0 < self.select_share < 1, "select_share: must lie between 0 and 1")
-        _need(0 < self.alpha < 1, "alpha: must lie between 0 and 1")
-        _need(self.bootstrap >= 100, "bootstrap: must be 100 or more")
-        _need(self.sample_windows >= 1, "sample_windows: must be 1 or more")
-        _need(self.levels >= 1, "levels: must be 1 or more")
-
-
-def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with what `above` sets otherwise, key by key into nested mappings."""
-    found = dict(below)
-    for key, value in above.items():
-        old = found.get(key)
-        found[key] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return found
+        need(self.robust_every >= 0, "robust_every: must be 0 or more")
+        need(self.batch_windows >= 1, "batch_windows: must be 1 or more")
+        need(0 < self.select_share < 1, "select_share: must lie between 0 and 1")
+        need(0 < self.alpha < 1, "alpha: must lie between 0 and 1")
+        need(self.bootstrap >= 100, "bootstrap: must be 100 or more")
+        need(self.sample_windows >= 1, "sample_windows: must be 1 or more")
+        need(self.levels >= 1, "levels: must be 1 or more")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ import torch
 from torch import nn
 
 from wavecore import stages
-from wavecore.config import JudgeSettings, TrainSettings, build
+from wavecore.config import JudgeSettings, TrainSettings
 from wavecore.errors import StorageError, WavecoreError
 from wavecore.judge.files import MANIFEST, RESULTS, identity, intact, results_hash, texts
 from wavecore.judge.scoring import Scene, score
@@ -47,6 +47,7 @@ from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
 from wavecore.series.windows import WindowData
+from wavecore.strict import build
 
 ABOUT, SERIES, RAN = "ladder.json", "series.npz", "ran.json"
 FORMAT = 1

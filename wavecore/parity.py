@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from wavecore import stages
-from wavecore.config import build, merged
 from wavecore.errors import StorageError, WavecoreError
 from wavecore.model import backbone as language
 from wavecore.model.frozen import Backbone
 from wavecore.model.settings import TimeLLMSettings
 from wavecore.model.time_llm import TimeLLM
 from wavecore.prompt.statistics import circular_autocorrelation, circular_lags, statistics
+from wavecore.strict import build, merged
 
 # The reference's name of each trainable weight → ours.
 NAMES = {

@@ -13,7 +13,7 @@ from language import GEOMETRY, SMALL, batch_of, made, save
 from torch import Tensor
 
 from wavecore import stages
-from wavecore.config import PipelineSettings, Settings, StageOverride, merged
+from wavecore.config import PipelineSettings, Settings, StageOverride
 from wavecore.errors import SettingsError
 from wavecore.learn.checkpoint import saved
 from wavecore.learn.manifest import frozen_hash
@@ -23,6 +23,7 @@ from wavecore.stream.forecaster import TitanStream
 from wavecore.stream.learners import Titan
 from wavecore.stream.session import Session, Shape
 from wavecore.stream.settings import OnlineSettings
+from wavecore.strict import merged
 
 TITAN = {"d_model": 8, "heads": 2, "patch": 8, "persistent": 2}
 SHAPE = Shape(GEOMETRY.window, GEOMETRY.horizon, GEOMETRY.channels)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from wavecore.config import TrainSettings, build
+from wavecore.config import TrainSettings
 from wavecore.errors import SettingsError
 from wavecore.learn import loop
 from wavecore.learn.curriculum import Curriculum, Loss, band_errors
@@ -25,6 +25,7 @@ from wavecore.learn.settings import WaveletLossSettings
 from wavecore.model.dlinear import DLinear, DLinearSettings
 from wavecore.series.splits import Borders
 from wavecore.series.windows import WindowData
+from wavecore.strict import build
 
 HORIZON = 24
 BORDERS = Borders((0, 200), (200, 260), (260, 300), (300, 400))

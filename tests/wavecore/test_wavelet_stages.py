@@ -14,7 +14,7 @@ from language import FAMILIES, GEOMETRY, at, batch_of, made
 from wavelet_parts import of_stage
 
 from wavecore import stages
-from wavecore.config import TrainSettings, build, settings_from
+from wavecore.config import TrainSettings, settings_from
 from wavecore.errors import SettingsError
 from wavecore.learn.checkpoint import trainable
 from wavecore.learn.curriculum import Loss
@@ -26,6 +26,7 @@ from wavecore.model import build as build_module
 from wavecore.model.groups import declared
 from wavecore.model.scales import names
 from wavecore.model.settings import TimeLLMSettings
+from wavecore.strict import build
 
 LADDER = ("tokens", "loss", "streams", "sparse")
 ALONE = tuple(f"only_{name}" for name in LADDER)

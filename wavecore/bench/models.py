@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wavecore import stages
-from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings, merged
+from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride, TrainSettings
 from wavecore.learn.calibrate import hold
 from wavecore.learn.curriculum import Loss
 from wavecore.learn.device import Place, accelerator, place_of, threads
@@ -29,6 +29,7 @@ from wavecore.model.time_llm import TimeLLM, Use
 from wavecore.series.arrays import from_values
 from wavecore.series.normalize import Scaler
 from wavecore.series.windows import Batch
+from wavecore.strict import merged
 
 CHANNELS = 7
 DESCRIPTION = (

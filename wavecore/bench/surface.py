@@ -20,7 +20,7 @@ from wavecore.bench.memory import given
 from wavecore.bench.models import Side, forecasts
 from wavecore.bench.rows import Row
 from wavecore.bench.stages import BELOW
-from wavecore.config import Settings, StageOverride, TrainSettings, merged
+from wavecore.config import Settings, StageOverride, TrainSettings
 from wavecore.errors import SettingsError
 from wavecore.learn.device import place_of
 from wavecore.learn.loop import train
@@ -31,6 +31,7 @@ from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
+from wavecore.strict import merged
 
 
 @dataclass(eq=False)

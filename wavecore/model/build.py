@@ -11,7 +11,6 @@ from torch import nn
 
 from wavecore import stages
 from wavecore.config import FeatureSettings, PipelineSettings, Settings, StageOverride
-from wavecore.config import build as read
 from wavecore.errors import SettingsError
 from wavecore.model import backbone as language
 from wavecore.model.dlinear import DLinear, DLinearSettings
@@ -28,6 +27,7 @@ from wavecore.stages import Stage
 from wavecore.stream.forecaster import TitanStream
 from wavecore.stream.language import LanguageStates
 from wavecore.stream.settings import StreamSettings
+from wavecore.strict import build as read
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wavecore.model.settings import TimeLLMSettings
+from wavecore.strict import need
 
 # As it was trained; gradient steps on labels; the same with labels of the past; beside a Fourier regression.
 LEARNERS = ("frozen", "online", "replay", "elf")
-
-
-def _need(ok: bool, text: str) -> None:
-    if not ok:
-        raise ValueError(text)
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,11 @@ class MemorySettings:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        _need(0 <= self.beta < 1, f"beta: {self.beta} does not lie in [0, 1)")
-        _need(0 <= self.eta <= 1, f"eta: {self.eta} does not lie in [0, 1]")
-        _need(self.clip > 0, "clip: must be above 0")
-        _need(0 < self.gate_start < 1, "gate_start: must lie between 0 and 1")
-        _need(self.chunk >= 1 and self.chunks >= 1, "chunk and chunks: must be 1 or more")
+        need(0 <= self.beta < 1, f"beta: {self.beta} does not lie in [0, 1)")
+        need(0 <= self.eta <= 1, f"eta: {self.eta} does not lie in [0, 1]")
+        need(self.clip > 0, "clip: must be above 0")
+        need(0 < self.gate_start < 1, "gate_start: must lie between 0 and 1")
+        need(self.chunk >= 1 and self.chunks >= 1, "chunk and chunks: must be 1 or more")
 
 
 @dataclass(frozen=True)
@@ -75,10 +71,10 @@ class HeadSettings:
     limit: float = 20.0
 
     def __post_init__(self) -> None:
-        _need(self.last_k >= 1, "last_k: must be 1 or more")
-        _need(self.forecast_hidden_dim >= 0, "forecast_hidden_dim: must be 0 or more")
-        _need(0 <= self.dropout < 1, "dropout: must lie in [0, 1)")
-        _need(self.limit > 0, "limit: must be above 0")
+        need(self.last_k >= 1, "last_k: must be 1 or more")
+        need(self.forecast_hidden_dim >= 0, "forecast_hidden_dim: must be 0 or more")
+        need(0 <= self.dropout < 1, "dropout: must lie in [0, 1)")
+        need(self.limit > 0, "limit: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,8 @@ class LossSettings:
     orthogonality: float = 0.01
 
     def __post_init__(self) -> None:
-        _need(self.forecast > 0, "forecast: must be above 0")
-        _need(self.associative >= 0 and self.orthogonality >= 0, "associative, orthogonality: must be 0 or more")
+        need(self.forecast > 0, "forecast: must be above 0")
+        need(self.associative >= 0 and self.orthogonality >= 0, "associative, orthogonality: must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class DelaySettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _need(self.steps >= 0, "steps: must be 0 or more")
+        need(self.steps >= 0, "steps: must be 0 or more")
 
 
 @dataclass(frozen=True)
@@ -148,15 +144,15 @@ class OnlineSettings:
 
     def __post_init__(self) -> None:
         for name in self.learners:
-            _need(name in LEARNERS, f"learners: {name!r} is not one of {', '.join(LEARNERS)}")
-        _need(len(set(self.learners)) == len(self.learners) > 0, "learners: at least one, none twice")
-        _need(self.learning_rate > 0, "learning_rate: must be above 0")
-        _need(all(0 < rate < math.inf for rate in self.search), "search: each rate must be above 0 and finite")
-        _need(len(set(self.search)) == len(self.search), "search: no rate twice")
-        _need(self.every >= 1, "every: must be 1 or more")
-        _need(self.backbone_scale >= 0, "backbone_scale: must be 0 or more")
-        _need(self.persistent_lr_scale >= 0, "persistent_lr_scale: must be 0 or more")
-        _need(self.clip_norm > 0, "clip_norm: must be above 0")
+            need(name in LEARNERS, f"learners: {name!r} is not one of {', '.join(LEARNERS)}")
+        need(len(set(self.learners)) == len(self.learners) > 0, "learners: at least one, none twice")
+        need(self.learning_rate > 0, "learning_rate: must be above 0")
+        need(all(0 < rate < math.inf for rate in self.search), "search: each rate must be above 0 and finite")
+        need(len(set(self.search)) == len(self.search), "search: no rate twice")
+        need(self.every >= 1, "every: must be 1 or more")
+        need(self.backbone_scale >= 0, "backbone_scale: must be 0 or more")
+        need(self.persistent_lr_scale >= 0, "persistent_lr_scale: must be 0 or more")
+        need(self.clip_norm > 0, "clip_norm: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -191,18 +187,18 @@ class StreamSettings:
     loss: LossSettings = field(default_factory=LossSettings)
 
     def __post_init__(self) -> None:
-        _need(self.d_model >= 1 and self.heads >= 1, "d_model and heads: must be 1 or more")
-        _need(self.d_model % self.heads == 0, f"d_model: {self.d_model} is no multiple of heads = {self.heads}")
-        _need(self.patch >= 1, "patch: must be 1 or more")
-        _need(self.persistent >= 0, "persistent: must be 0 or more")
+        need(self.d_model >= 1 and self.heads >= 1, "d_model and heads: must be 1 or more")
+        need(self.d_model % self.heads == 0, f"d_model: {self.d_model} is no multiple of heads = {self.heads}")
+        need(self.patch >= 1, "patch: must be 1 or more")
+        need(self.persistent >= 0, "persistent: must be 0 or more")
         if self.input == "language":
-            _need(
+            need(
                 self.channels == "independent",
                 "input: language needs channels: independent; a prompt is of one channel",
             )
             further = [
                 part for part in ("budget", "tokens", "streams", "sparse") if getattr(self.language, part).enabled
             ]
-            _need(not further, f"language: not together with {', '.join(further)}, which choose other tokens")
-            _need(self.language.skip == "none", "language.skip: must be none; the path beside it is `skip`")
-            _need(self.language.llm != "attention", "language.llm: not attention, of which nothing is frozen")
+            need(not further, f"language: not together with {', '.join(further)}, which choose other tokens")
+            need(self.language.skip == "none", "language.skip: must be none; the path beside it is `skip`")
+            need(self.language.llm != "attention", "language.llm: not attention, of which nothing is frozen")
