@@ -304,6 +304,7 @@ def prompt(
 @app.command()
 def sync() -> None:
     """After `dvc pull` or an edit of params.yaml: bring dvc.yaml, Dagster and store/wavecore.duckdb up to date."""
+    from pipelines.sync import in_short
     from pipelines.sync import sync as bring
 
     done = bring(Project.find())
@@ -311,7 +312,7 @@ def sync() -> None:
         typer.echo("dvc.yaml was brought up to date")
     typer.echo(f"{len(done.reported)} artifacts reported to Dagster, {len(done.known)} known already")
     if done.absent:
-        typer.echo(f"not here: {', '.join(done.absent)}\n  fix: `dvc pull`, or `wavecore run`")
+        typer.echo(f"not here: {in_short(done.absent)}\n  fix: `dvc pull`, or `wavecore run`")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import dagster as dg
@@ -14,6 +15,8 @@ from pipelines.sql import write_database
 from pipelines.steps import Step
 
 _VERSION_TAG = "dagster/data_version"
+# So many steps are named one by one; a fresh clone lacks all that ever ran.
+NAMED = 12
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,14 @@ class Synced:
     known: tuple[str, ...]
     absent: tuple[str, ...]
     files_changed: bool
+
+
+def in_short(steps: tuple[str, ...]) -> str:
+    """Names of steps, or of many how many of each asset."""
+    if len(steps) <= NAMED:
+        return ", ".join(steps)
+    counts = Counter(name.partition("@")[0] for name in steps)
+    return f"{len(steps)} artifacts ({', '.join(f'{asset} {count}' for asset, count in counts.items())})"
 
 
 def sync(project: Project) -> Synced:
