@@ -82,17 +82,17 @@ def _online(work: Work) -> Made:
     if not there:
         found = "only models of other settings, data or code" if seeds_in(models) else "no model"
         raise StorageError(f"{models}: there is {found}", f"wavecore materialize model '{work.key}'")
-    ran = []
+    ran, notes = [], []
     for seed in there:
         due = due_of(work.project, ground, stage, seed_folder(models, seed))
         if not stands(work.project, seed_folder(work.outs[0], seed), seed_folder(work.outs[1], seed), due):
-            keep = [s for s in seeds_in(work.outs[0]) if s in wanted and s != seed]
-            _run(work, ground, seed, due, keep)
+            others = [s for s in seeds_in(work.outs[0]) if s in wanted and s != seed]
+            notes += _run(work, ground, seed, due, others)
             ran.append(seed)
     if set(seeds_in(work.outs[0])) - set(wanted):
         with work.folders() as folders:
             _copy(work.outs, folders, [s for s in seeds_in(work.outs[0]) if s in wanted])
-    return _report(work, ground, set(there) >= set(wanted), ran)
+    return _report(work, ground, set(there) >= set(wanted), ran, notes)
 
 
 def settings_of(ground: "Ground", stage: str) -> "OnlineSettings":
@@ -126,14 +126,17 @@ def stands(project: Project, results: Path, beside: Path, due: Mapping[str, Any]
     return same and whole and equal_code(project, str(found["code_hash"]), due["code_hash"])
 
 
-def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], keep: list[int]) -> None:
+def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], others: list[int]) -> list[str]:
+    """Stream one seed, or go on with it; the results of `others` stay. Returns what a user should know."""
     from tqdm import tqdm
 
     from assets.tables import write_parquet
     from wavecore.learn.checkpoint import load_model
     from wavecore.learn.device import threads
+    from wavecore.learn.manifest import hash_of
     from wavecore.model.build import from_config
     from wavecore.stream import run
+    from wavecore.stream.progress import Keeping
 
     benchmark, stage = work.key.split("|")
     loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
@@ -148,17 +151,20 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], keep: lis
             bar.set_description(f"{benchmark} {stage} seed {seed}: {running}")
             return bar.update
 
-        found = run.through(loaded.model, ground.windows, ground.scene, online, seed, tick=tick)
+        keep = Keeping(work.project.resume_online(benchmark, stage, seed), hash_of(due))
+        found = run.through(loaded.model, ground.windows, ground.scene, online, seed, tick=tick, keep=keep)
     text = metrics_text(benchmark, stage, seed, found)
     with work.folders() as folders:
-        _copy(work.outs, folders, keep)
+        _copy(work.outs, folders, others)
         for folder in folders:
             seed_folder(folder, seed).mkdir()
             write_text(seed_folder(folder, seed) / MANIFEST, to_json(due | {RESULTS: _hash(text)}))
         write_text(seed_folder(folders[0], seed) / METRICS, text)
         write_parquet(seed_folder(folders[1], seed) / STEPS, [found.steps])
         _summary(folders[0])
+    shutil.rmtree(keep.folder, ignore_errors=True)
     _note_pace(work.project, benchmark, stage, seed, found.pace)
+    return [f"seed {seed}: {note}" for note in keep.notes]
 
 
 def metrics_text(benchmark: str, stage: str, seed: int, found: "Ran") -> str:
@@ -255,7 +261,7 @@ def pace_in(project: Project, benchmark: str, stage: str, seed: int) -> dict[str
     return dict(read_json(path).get("online", {})) if path.is_file() else {}
 
 
-def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Made:
+def _report(work: Work, ground: "Ground", complete: bool, ran: list[int], notes: list[str]) -> Made:
     from assets.tables import read_parquet
     from wavecore.series.splits import origins
 
@@ -284,6 +290,7 @@ def _report(work: Work, ground: "Ground", complete: bool, ran: list[int]) -> Mad
             "learners": dg.MetadataValue.md("\n".join(table)),
             "test windows": rows,
             "run now": ", ".join(map(str, ran)) or "none: all stood already",
+            "notes": dg.MetadataValue.md("\n".join(f"- {note}" for note in notes) or "none"),
             "milliseconds": dg.MetadataValue.json({f"seed {s} {name}": one for (s, name), one in paces.items()}),
             **column_lineage("online_evaluation"),
         },

@@ -143,6 +143,11 @@ class Project:
         """Half-finished training: never inside a DVC out."""
         return self.store / "resume" / check_name(benchmark, "benchmark") / get_stage(stage).name / f"seed={seed}"
 
+    def resume_online(self, benchmark: str, stage: str, seed: int) -> Path:
+        """A stream that has not ended, likewise."""
+        name = check_name(benchmark, "benchmark")
+        return self.store / "resume" / "online" / name / get_stage(stage).name / f"seed={seed}"
+
     def feature_keys(self) -> dict[str, tuple[Dataset, Benchmark]]:
         """Every feature table that some benchmark needs, with its dataset and one benchmark that needs it."""
         catalog = self.catalog()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from test_session import LIVING, SHAPE, H, N, T, linear, titan, waves
+from torch import nn
 
 from wavecore.config import JudgeSettings
 from wavecore.errors import SettingsError
@@ -20,9 +22,10 @@ from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
 from wavecore.stream.evaluate import stream
 from wavecore.stream.matrix import learner_of
+from wavecore.stream.progress import Keeping
 from wavecore.stream.run import STRETCHES, pace_of, through
 from wavecore.stream.session import Shape
-from wavecore.stream.settings import OnlineSettings
+from wavecore.stream.settings import DelaySettings, OnlineSettings
 
 ROWS = 380
 BORDERS = Borders((0, 60), (60, 75), (75, 130), (130, 370))
@@ -114,6 +117,45 @@ def test_rates_that_all_end_in_nothing_finite_are_an_error(scene: Scene) -> None
     online = OnlineSettings(learners=("online",), search=(1e38,))
     with pytest.raises(SettingsError, match=r"online\.search: online ended in losses that are not finite"):
         through(linear(), data(), scene, online, 0)
+
+
+@pytest.mark.parametrize("make", [linear, titan, lambda: titan(LIVING)], ids=["linear", "titan", "titan that lives"])
+def test_a_stream_that_was_killed_goes_on_to_the_same_results(
+    make: Callable[[], nn.Module], scene: Scene, tmp_path: Path
+) -> None:
+    online = OnlineSettings(("frozen", "online"), search=(1e-4, 0.01), delay=DelaySettings("geometric", 3), every=2)
+    whole = through(make(), data(), scene, online, 0)
+    keep, told = Keeping(tmp_path / "stream", "abc", seconds=0.0), []
+
+    def killed(after: int) -> Callable[[str, int], Callable[[int], object]]:
+        def tick(running: str, due: int) -> Callable[[int], object]:
+            def count(done: int) -> None:
+                told.append(done)
+                if sum(told) >= after:
+                    raise KeyboardInterrupt
+
+            return count
+
+        return tick
+
+    # In the search, and in the stream behind it.
+    for after in (300, 420):
+        told.clear()
+        with pytest.raises(KeyboardInterrupt):
+            through(make(), data(), scene, online, 0, tick=killed(after), keep=keep)
+    told.clear()
+    found = through(make(), data(), scene, online, 0, tick=killed(10**9), keep=keep)
+    assert any("online rates" in note for note in keep.notes)
+    assert any("online test: goes on" in note for note in keep.notes)
+    assert found.rows == whole.rows
+    assert found.stretches == whole.stretches
+    for column, values in whole.steps.items():
+        np.testing.assert_array_equal(found.steps[column], values)
+    # What belongs to another run is not gone on with, and that is said.
+    other = Keeping(tmp_path / "stream", "of other settings")
+    assert through(make(), data(), scene, online, 0, keep=other).rows == whole.rows
+    assert all("begins anew" in note and "other settings, data or code" in note for note in other.notes)
+    assert other.notes
 
 
 def test_a_forecaster_without_weights_is_not_moved(scene: Scene) -> None:

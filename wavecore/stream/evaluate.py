@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from wavecore.config import FeatureSettings
@@ -17,6 +18,7 @@ from wavecore.series.splits import Borders, origins
 from wavecore.series.windows import WindowData
 from wavecore.stream.delay import check_delay
 from wavecore.stream.learners import Noted, Titan
+from wavecore.stream.progress import Given, Keeping
 from wavecore.stream.session import Label, Learner, Session, Shape
 from wavecore.stream.settings import OnlineSettings
 
@@ -58,13 +60,13 @@ class _Timed:
     """A learner and how long it takes."""
 
     learner: Learner
-    forecasting: list[float] = field(default_factory=list)
+    forecasting: float = 0.0
     learning: float = 0.0
 
     def forecast(self, x: Tensor, origin: int) -> tuple[Tensor, Any]:
         began = time.perf_counter()
         found = self.learner.forecast(x, origin)
-        self.forecasting.append(time.perf_counter() - began)
+        self.forecasting = time.perf_counter() - began
         return found
 
     def learn(self, labels: Sequence[Label]) -> None:
@@ -89,6 +91,7 @@ def stream(
     scale: Array,
     split: str = "test",
     tick: Callable[[int], object] = lambda done: None,
+    keep: Keeping | None = None,
 ) -> Streamed:
     """Push the rows of `split` one by one, after the window before it, and judge every forecast that lies in it.
 
@@ -99,7 +102,8 @@ def stream(
         shape, online: of the session.
         scaler, scale: of the judge: train deviation and seasonal scale per channel.
         split: `test`, or `decide` to choose settings by.
-        tick: told after each forecast.
+        tick: told how many forecasts were made.
+        keep: where it is saved while it runs, and goes on from; None: nowhere.
 
     Raises:
         SettingsError: not one label is learned from within the split: the delay or `every` is too long.
@@ -114,25 +118,30 @@ def stream(
     session = Session(timed, shape, online, begin, data.values[begin - 1] if begin else None)
     judge = Judge(shape.channels, shape.horizon, scaler, scale, FeatureSettings(wavelet="db2"))
     moments = np.zeros((4, len(shape.channels)))
-    made: list[Array] = []
-    noted: list[Noted] = []
-    errors: list[tuple[int, float]] = []
-    learning: list[float] = []
+    given = Given()
+    if keep is not None:
+        keep.begin(session, given, last)
+        tick(len(given.made))
     # The forecast from origin o is made when row o − 1 has come.
-    for row in range(begin, last):
+    for row in range(session.rows, last):
         # What was filled is no value: an error, or skipped, as the session is told.
         ahead = session.push(data.values[row].where(data.observed[row], float("nan")))
         if ahead is None:
             continue
         tick(1)
-        made.append(ahead.numpy())
-        learning.append(timed.learning)
+        given.made.append(ahead)
+        given.forecasting.append(timed.forecasting)
+        given.learning.append(timed.learning)
         timed.learning = 0.0
         if isinstance(learner, Titan):
             assert learner.noted is not None
-            noted.append(learner.noted)
-            if learner.error is not None and (not errors or errors[-1][0] != learner.error[0]):
-                errors.append(learner.error)
+            given.noted.append(learner.noted)
+            if learner.error is not None and (not given.errors or given.errors[-1][0] != learner.error[0]):
+                given.errors.append(learner.error)
+        if keep is not None:
+            keep.mark(session, given)
+    if keep is not None:
+        keep.mark(session, given, last=True)
     if not session.pending.labelled:
         raise SettingsError(
             f"online.delay and online.every: within {split} ({len(scored)} forecasts) no {online.every} labels came",
@@ -140,15 +149,15 @@ def stream(
         )
     for start in range(0, len(scored), AT_ONCE):
         batch = data.batch(scored[start : start + AT_ONCE])
-        ahead_of = np.stack(made[start : start + AT_ONCE])
+        ahead_of = torch.stack(given.made[start : start + AT_ONCE]).numpy()
         judge.update(batch.origin, ahead_of, batch.y, batch.mask)
         moments += _moments(ahead_of, batch.y.numpy(), batch.mask.numpy())
     result = judge.result()
     if not result.n_points:
         raise DataError(f"no target was observed in {split}", "move the split borders")
     return Streamed(
-        result, _r2(moments), session.pending.labelled, np.array(timed.forecasting), np.array(learning),
-        tuple(noted), tuple(errors),
+        result, _r2(moments), session.pending.labelled, np.array(given.forecasting), np.array(given.learning),
+        tuple(given.noted), tuple(given.errors),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ names with its hash. A state of other settings, of another stream, or ahead of i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,20 +17,24 @@ from wavecore.learn.checkpoint import read_resume, write_resume
 from wavecore.learn.manifest import hash_of
 from wavecore.stream.session import Session
 
+BESIDE = "beside/"
 
-def save(session: Session, folder: Path, config_hash: str) -> None:
+
+def save(session: Session, folder: Path, config_hash: str, beside: Mapping[str, Tensor] | None = None) -> None:
     """Write the session's state.
 
     Args:
         session: between two rows.
         folder: of this session alone.
         config_hash: of all that the session was made from: settings, model, data.
+        beside: what the caller wants to find again with it.
 
     Raises:
         StorageError: the disk refused.
     """
     tensors: dict[str, Tensor] = {"values": session.values, "observed": session.observed}
     tensors |= {f"learner/{name}": tensor for name, tensor in session.learner.state().items()}
+    tensors |= {f"{BESIDE}{name}": tensor for name, tensor in (beside or {}).items()}
     # Many forecasts note the same memory: one copy of each tensor.
     places: dict[int, str] = {}
     notes: dict[str, list[str] | None] = {}
@@ -54,13 +59,16 @@ def save(session: Session, folder: Path, config_hash: str) -> None:
     write_resume(folder, _bound(session, config_hash), session.rows, state, tensors)
 
 
-def restore(session: Session, folder: Path, config_hash: str, rows: int | None = None) -> None:
+def restore(session: Session, folder: Path, config_hash: str, rows: int | None = None) -> dict[str, Tensor]:
     """Go on from a saved state.
 
     Args:
         session: a new one, made as the saved one was.
         folder, config_hash: as of `save`.
         rows: how many rows the stream has; None: not known yet.
+
+    Returns:
+        what was saved beside it.
 
     Raises:
         StorageError: nothing is there, it is damaged, or of other settings; or it is ahead of the stream.
@@ -86,6 +94,7 @@ def restore(session: Session, folder: Path, config_hash: str, rows: int | None =
         int(origin): None if names is None else tuple(found.tensors[name] for name in names)
         for origin, names in state["notes"].items()
     }
+    return {name.removeprefix(BESIDE): t for name, t in found.tensors.items() if name.startswith(BESIDE)}
 
 
 def _bound(session: Session, config_hash: str) -> str:

@@ -19,6 +19,7 @@ from wavecore.series.windows import WindowData
 from wavecore.stream.evaluate import Streamed, stream
 from wavecore.stream.fourier import warm_labels
 from wavecore.stream.matrix import learner_of, learners_for
+from wavecore.stream.progress import Keeping
 from wavecore.stream.search import SEARCHED, Searched, search
 from wavecore.stream.session import Shape
 from wavecore.stream.settings import OnlineSettings
@@ -75,6 +76,7 @@ def through(
     online: OnlineSettings,
     seed: int,
     tick: Callable[[str, int], Callable[[int], object]] = lambda running, due: lambda done: None,
+    keep: Keeping | None = None,
 ) -> Ran:
     """Run every learner of `online` that makes sense for `model` through the test rows.
 
@@ -84,7 +86,8 @@ def through(
         scene: see there.
         online: see OnlineSettings.
         seed: of what learners draw.
-        tick: what runs now, and how many forecasts it makes → what is told after each.
+        tick: what runs now, and how many forecasts it makes → what is told how many were made.
+        keep: where learners are saved while they run, and go on from; None: nowhere.
 
     Raises:
         SettingsError: no learner is left to run, or see `search`.
@@ -97,11 +100,13 @@ def through(
     for name in learners_for(model, online.learners):
         if name == "elf" and due - shape.horizon - online.delay.steps <= warm_labels(shape.window):
             continue  # its regression would say nothing before the stream ends: it would be `frozen` by another name
-        chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick)
+        place = None if keep is None else keep.of(name)
+        chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick, place)
         own = chosen[name].settings
         learner = learner_of(name, model, shape, own, seed)
         told = tick(name, due)
-        found[name] = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, tick=told)
+        test = None if place is None else place.of("test")
+        found[name] = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, tick=told, keep=test)
     if not found:
         raise SettingsError(
             f"online.learners: none of {', '.join(online.learners)} can be run: what learns by steps needs weights, "

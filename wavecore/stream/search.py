@@ -16,6 +16,7 @@ from wavecore.series.splits import origins
 from wavecore.series.windows import WindowData
 from wavecore.stream.evaluate import stream
 from wavecore.stream.matrix import learner_of
+from wavecore.stream.progress import Keeping
 from wavecore.stream.session import Shape
 from wavecore.stream.settings import OnlineSettings
 
@@ -45,6 +46,7 @@ def search(
     scale: np.ndarray,
     seed: int,
     tick: Callable[[str, int], Callable[[int], object]],
+    keep: Keeping | None = None,
 ) -> Searched:
     """The rate of `online.search` with the lowest error on `decide`, each from the model as it was trained.
 
@@ -52,7 +54,7 @@ def search(
         name: of the learner.
         model, windows, scene, online, seed: as of `through`.
         shape, scale: of the session and of the judge.
-        tick: as of `through`.
+        tick, keep: as of `through`.
 
     Raises:
         SettingsError: no rate ended in finite losses, or no label is learned from within `decide`.
@@ -67,7 +69,10 @@ def search(
         own = replace(online, learning_rate=rate)
         learner = learner_of(name, model, shape, own, seed)
         try:
-            found = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, split="decide", tick=told)
+            place = None if keep is None else keep.of("rates", f"{rate:g}")
+            found = stream(
+                learner, windows, scene.borders, shape, own, scene.scaler, scale, split="decide", tick=told, keep=place
+            )
             tried[rate] = found.result.mse if math.isfinite(found.result.mse) else math.inf
         except TrainingError:
             tried[rate] = math.inf
