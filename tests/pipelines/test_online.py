@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
-from assets.online import STEPS, early, standing, unfit
+from assets.online import METRICS, STEPS, early, standing, unfit, value
 from assets.report_online import learned, memory
 from assets.training import Ground
 from pipelines.sql import query
@@ -21,6 +21,7 @@ STAGES = "titan,dlinear,seasonal_naive"
 @pytest.fixture(scope="module")
 def streamed(finished_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = copied(finished_project, tmp_path_factory.mktemp("online") / "project")
+    edit(root / "params.yaml", "search: [0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003]", "search: [0.0001, 0.001]")
     fine(root, "stream", "-b", "tiny", "-s", STAGES)
     return root
 
@@ -109,6 +110,26 @@ def test_a_setting_of_learning_online_trains_nothing(mine: Path) -> None:
     after = rows_of(mine)
     assert after["dlinear", "frozen"]["mse"] == before["dlinear", "frozen"]["mse"]
     assert after["dlinear", "online"]["mse"] != before["dlinear", "online"]["mse"]
+
+
+def test_titan_on_a_language_model_is_saved_with_it_and_streamed(mine: Path) -> None:
+    """As it was judged, built again from its files alone."""
+    edit(mine / "params.yaml", "learners: [frozen, online, replay, elf]", "learners: [frozen]")
+    edit(mine / "params.yaml", "steps: 60, eval_every: 10, checkpoint_every: 20", "steps: 10, eval_every: 5")
+    fine(mine, "stream", "-b", "tiny", "-s", "titan.language")
+    judged = json.loads((mine / "results" / "tiny" / "titan.language" / "metrics.json").read_text())["seed=0"]
+    streamed = json.loads((mine / "results" / "online" / "tiny" / "titan.language" / "seed=0" / METRICS).read_text())
+    assert value(streamed, "frozen", "mse") == pytest.approx(judged["mse"], rel=1e-4)
+    model = mine / "store" / "models" / "tiny" / "titan.language" / "seed=0"
+    config, manifest = (json.loads((model / name).read_text()) for name in ("config.json", "manifest.json"))
+    assert manifest["backbone_hash"]
+    assert config["model"]["language"]["llm_layers"] == 2
+    assert config["model"]["input"] == "language"
+    assert {"patch", "description", "features"} <= set(config)
+    # Without that side nothing of it is told.
+    plain = json.loads((mine / "store" / "models" / "tiny" / "titan" / "seed=0" / "config.json").read_text())
+    assert not {"input", "language"} & set(plain["model"])
+    assert "description" not in plain
 
 
 def test_what_is_of_another_model_is_not_shown(mine: Path) -> None:
