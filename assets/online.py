@@ -151,7 +151,8 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], others: l
             bar.set_description(f"{benchmark} {stage} seed {seed}: {running}")
             return bar.update
 
-        keep = Keeping(work.project.resume_online(benchmark, stage, seed), hash_of(due))
+        bound = hash_of([due, ground.settings.train.threads])
+        keep = Keeping(work.project.resume_online(benchmark, stage, seed), bound)
         found = run.through(loaded.model, ground.windows, ground.scene, online, seed, tick=tick, keep=keep)
     text = metrics_text(benchmark, stage, seed, found)
     with work.folders() as folders:
@@ -163,7 +164,10 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], others: l
         write_parquet(seed_folder(folders[1], seed) / STEPS, [found.steps])
         _summary(folders[0])
     shutil.rmtree(keep.folder, ignore_errors=True)
-    _note_pace(work.project, benchmark, stage, seed, found.pace)
+    if any("goes on" in note for note in keep.notes):
+        keep.notes.append("what a step costs is not kept: it was timed in several processes")
+    else:
+        _note_pace(work.project, benchmark, stage, seed, found.pace)
     return [f"seed {seed}: {note}" for note in keep.notes]
 
 

@@ -21,14 +21,13 @@ def prompts_of(project: Project, benchmark: str, stage: str, window: int, channe
         SettingsError: the stage has no prompt, or there is no such window or channel.
         StorageError: the benchmark's series and splits are not made yet.
     """
-    from wavecore.model.build import model_settings, prompter
-    from wavecore.model.settings import TimeLLMSettings
+    from wavecore.model.build import language_side, model_settings, prompter
     from wavecore.series.normalize import single_series
 
     chosen = stages.get(stage)
     ground = ground_of(project, benchmark)
-    settings = model_settings(chosen, ground.settings, benchmark)
-    made = prompter(ground.geometry, settings) if isinstance(settings, TimeLLMSettings) else None
+    side = language_side(model_settings(chosen, ground.settings, benchmark))
+    made = prompter(ground.geometry, side) if side is not None else None
     if made is None:
         raise SettingsError(
             f"the stage {stage!r} has no prompt", "choose a stage with a language model, such as prompt"

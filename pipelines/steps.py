@@ -353,7 +353,9 @@ def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str
     # DVC wants every parameter to exist: where one plays no part, what the stage has anyway stands in.
     nothing = f"stages.{root}"
     here = f"overrides.benchmarks.{benchmark.name}"
-    prompted = family == "time_llm"
+    prompted = family == "time_llm" or chosen.switches.get("input") == "language"
+    # The key of a variant has a dot, which DVC would take for a step down: the whole benchmark's stands for it.
+    own_key = here if name != root and name in own else f"{here}.{root}" if root in own else nothing
     datasets = overrides.get("datasets") or {}
     features = dataset_override(datasets, benchmark.dataset, benchmark.window)
     told = prompted and features in datasets
@@ -364,7 +366,7 @@ def _item(project: Project, benchmark: Benchmark, stage: str) -> tuple[tuple[str
         ("root", root),
         ("family", f"families.{family}" if family in (params.get("families") or {}) else nothing),
         ("family_override", f"{here}.{family}" if family in own else nothing),
-        ("override", f"{here}.{root}" if root in own else nothing),
+        ("override", own_key),
         # A prompt tells wavelet statistics; the other families read no feature setting.
         ("features", "features" if prompted else nothing),
         ("dataset_override", f"overrides.datasets.{features}" if told else nothing),

@@ -110,7 +110,7 @@ def test_in_a_session_it_learns_as_fast_as_the_backbone(folder: Path, scale: flo
     torch.testing.assert_close(told[-1], last, rtol=1e-5, atol=1e-5)
 
 
-def test_the_arms_of_the_ablation_differ_in_the_language_model_alone(folder: Path) -> None:
+def test_the_arms_of_the_ablation_learn_as_many_weights_and_differ(folder: Path) -> None:
     arms = {name: reader(folder, name) for name in ("titan.language", "titan.random_language", "titan.no_language")}
     shapes = [{name: p.shape for name, p in model.named_parameters() if p.requires_grad} for model in arms.values()]
     assert shapes[0] == shapes[1] == shapes[2]
@@ -125,6 +125,7 @@ def test_the_arms_of_the_ablation_differ_in_the_language_model_alone(folder: Pat
         ({"language": {"budget": {"enabled": True}}}, "budget"),
         ({"language": {"sparse": {"enabled": True}}}, "sparse"),
         ({"language": {"skip": "linear"}}, "skip"),
+        ({"language": {"prototype_rate": 2.0}}, "prototype_rate"),
         ({"memory": {"chunk": 9}}, "model.memory.chunk: 9 tokens, but a window of 64 rows has 8, one in 8 rows"),
     ],
 )

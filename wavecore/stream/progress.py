@@ -7,9 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +16,6 @@ from wavecore.learn.manifest import hash_of
 from wavecore.stream.learners import Noted
 from wavecore.stream.position import restore, save
 from wavecore.stream.session import Session
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass

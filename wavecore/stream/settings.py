@@ -200,5 +200,8 @@ class StreamSettings:
                 part for part in ("budget", "tokens", "streams", "sparse") if getattr(self.language, part).enabled
             ]
             need(not further, f"language: not together with {', '.join(further)}, which choose other tokens")
+            need(
+                self.language.prototype_rate == 1.0, "language.prototype_rate: must be 1; all of that side learns alike"
+            )
             need(self.language.skip == "none", "language.skip: must be none; the path beside it is `skip`")
             need(self.language.llm != "attention", "language.llm: not attention, of which nothing is frozen")
