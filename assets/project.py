@@ -45,7 +45,8 @@ class Project:
 
     def settings(self) -> Settings:
         """params.yaml, checked, with every stage and override name known."""
-        settings = settings_from(self.params())
+        path = self.root / "params.yaml"
+        settings = copy.deepcopy(_settings(path, _signature(path)))
         catalog = self.catalog()
         for name in (*settings.pipeline.benchmarks, *settings.overrides.benchmarks):
             catalog.benchmark(name)
@@ -166,6 +167,11 @@ def _params(path: Path, signature: tuple[str, int, int]) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise SettingsError("params.yaml: not UTF-8", "save it as UTF-8") from None
     return parse_yaml(text, "params.yaml")
+
+
+@functools.lru_cache(maxsize=8)
+def _settings(path: Path, signature: tuple[str, int, int]) -> Settings:
+    return settings_from(_params(path, signature))
 
 
 @functools.lru_cache(maxsize=8)

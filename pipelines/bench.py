@@ -296,6 +296,26 @@ def streams(
     show(online(repeats, numbers(threads, "--threads"), epochs=epochs), as_json)
 
 
+@app.command("variants")
+def ablations(
+    stage: Annotated[
+        str | None, typer.Option("--stage", "-s", help="Of Titan-Stream, with commas; default: all its variants.")
+    ] = None,
+    repeats: Repeats = 15,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """What each variant of Titan-Stream costs beside `titan`: a row of a stream, a training step, memory."""
+    from assets.project import Project
+    from wavecore import stages as ladder
+    from wavecore.bench.variants import BELOW, variants
+
+    every = tuple(one.name for one in ladder.STAGES if one.root == BELOW)
+    chosen = tuple(part.strip() for part in stage.split(",")) if stage else every
+    shared = Project.find().settings().stages[BELOW].model
+    show(variants(chosen, repeats=repeats, threads=threads, model=shared), as_json)
+
+
 @app.command("stages")
 def costs(
     stage: Annotated[

@@ -150,7 +150,7 @@ def stages(rows: Rows) -> list[str]:
 
 
 def _times(row: Mapping[str, Any]) -> str:
-    """Seconds of a stage over those of `base`."""
+    """Seconds of a stage over those of the one that it is held against."""
     return f"{1 / row['ratio_median']:.2f} ({1 / row['ratio_max']:.2f} to {1 / row['ratio_min']:.2f})"
 
 
@@ -176,6 +176,21 @@ def surface(rows: Rows) -> list[str]:
 
 def _mib(value: float | str | None) -> str:
     return "–" if value is None else value if isinstance(value, str) else f"{value:,.0f}"
+
+
+def variants(rows: Rows) -> list[str]:
+    """`variants` as Markdown: what each variant of Titan-Stream costs, in milliseconds and MiB."""
+    lines = [
+        "| variant | weights | a forecast, ms | a row with learning, ms | of `titan` (least to most) | "
+        "a training step, ms | kept for the backward pass, MiB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] == "variants":
+            cells = [f"`{row['path']}`", f"{row['weights']:,}", f"{row['forecast_ms']:.1f}", f"{row['row_ms']:.1f}"]
+            cells += [_times(row), f"{row['train_ms']:.0f}", f"{row['saved_mb']:.0f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    return lines
 
 
 def latency(rows: Rows) -> list[str]:
@@ -246,7 +261,7 @@ def machine(rows: Rows) -> list[str]:
     return found
 
 
-TABLES = (speed, memory, scale, kept, stages, surface, latency, limits, features)
+TABLES = (speed, memory, scale, kept, stages, surface, variants, latency, limits, features)
 
 
 def markdown(rows: Rows) -> str:

@@ -233,6 +233,7 @@ KINDS: tuple[Kind, ...] = (
             "wavecore/judge",
             "wavecore/stream",
             "wavecore/seeds.py",
+            "wavecore/stages.py",  # how a variant learns
         ),
         params=(
             "online",

@@ -282,12 +282,15 @@ class Settings:
         return build(cls, whole, f"params.yaml: stages.{stage}.model")
 
     def online_of(self, benchmark: str, stage: str) -> OnlineSettings:
-        """How one benchmark × stage learns in a session."""
+        """How one benchmark × stage learns in a session: `online`, then as of `train_of`; a variant that is defined by
+        how it learns has its own way, whatever its stage's is."""
         found = dataclasses.asdict(self.online)
+        known = stages.find(stage)
         for where, override in self._layers(benchmark, stage):
             found = merged(found, override.online)
             build(OnlineSettings, found, f"{where}.online")
-        return build(OnlineSettings, found, f"params.yaml: online of {benchmark} {stage}")
+        whole = merged(found, known.online_switches if known is not None else {})
+        return build(OnlineSettings, whole, f"params.yaml: online of {benchmark} {stage}")
 
     def seeds_of(self, benchmark: str, stage: str) -> tuple[int, ...]:
         """The seeds of one benchmark × stage: the default ones and those asked for it alone, in order."""

@@ -23,6 +23,7 @@ class Stage:
         description: one line for the UI and the report.
         switches: the model settings that make the stage what it is; params.yaml may not set them otherwise.
         train_switches: the training settings of which the same is true.
+        online_switches: the same of how it learns in a stream.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Stage:
     description: str
     switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
     train_switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    online_switches: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def root(self) -> str:
@@ -96,12 +98,13 @@ _TITAN: dict[str, Any] = {
 }
 
 
-def _titan(name: str, below: str, description: str, **switches: Any) -> Stage:
-    """A variant of Titan-Stream: `titan`, but for `switches`."""
+def _titan(name: str, below: str, description: str, online: Mapping[str, Any] | None = None, **switches: Any) -> Stage:
+    """A variant of Titan-Stream: `titan`, but for `switches` of the model and `online` of how it learns in a stream."""
     nested = {key: {**value, **switches.get(key, {})} for key, value in _TITAN.items() if isinstance(value, Mapping)}
     return Stage(
-        name, "titan", True, True, below, description, {**_TITAN, **switches, **nested}, train_switches=_PLAIN_LOSS
-    )
+        name, "titan", True, True, below, description, {**_TITAN, **switches, **nested},
+        train_switches=_PLAIN_LOSS, online_switches=online or {},
+    )  # fmt: skip
 
 
 def _time_llm(
@@ -376,8 +379,27 @@ STAGES: tuple[Stage, ...] = (
     _titan("titan.mean", "titan", "`titan` with the mean of its tokens and one linear map.", head={"pooling": "mean"}),
     _titan("titan.last_k", "titan", "`titan` with the mean of its last tokens.", head={"pooling": "last_k"}),
     _titan("titan.flatten", "titan", "`titan` with all tokens side by side.", head={"pooling": "flatten"}),
+    _titan(
+        "titan.narrow_head", "titan", "`titan` whose head has a hidden layer of 32 units.",
+        head={"forecast_hidden_dim": 32},
+    ),
     _titan("titan.no_skip", "titan", "`titan` without a linear map of the window.", skip="none"),
     _titan("titan.joint", "titan", "`titan` with all channels in one token.", channels="joint"),
+    # The same weights as `titan`: only the stream differs.
+    _titan("titan.every_2", "titan", "`titan` that learns online from two labels at once.", online={"every": 2}),
+    _titan("titan.every_4", "titan", "`titan` that learns online from four labels at once.", online={"every": 4}),
+    _titan(
+        "titan.one_speed", "titan", "`titan` whose backbone learns online as fast as its head.",
+        online={"backbone_scale": 1.0},
+    ),
+    _titan(
+        "titan.tuned_persistent", "titan", "`titan` whose persistent tokens learn online, at a hundredth of the rate.",
+        online={"persistent_lr_scale": 0.01},
+    ),
+    _titan(
+        "titan.late", "titan", "`titan` whose labels come a drawn time after their horizon, 24 steps on average.",
+        online={"delay": {"kind": "geometric", "steps": 24}},
+    ),
     _titan(
         "titan.language", "titan", "`titan` that reads the states of a frozen language model in place of raw patches.",
         input="language", language=_LANGUAGE,

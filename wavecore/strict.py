@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -40,7 +41,7 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
         mapping = {}
     if not isinstance(mapping, Mapping):
         raise SettingsError(f"{where}: expected keys and values, found {mapping!r}", "indent the keys below it")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
@@ -57,6 +58,12 @@ def build(cls: type[T], mapping: Any, where: str) -> T:
         return cls(**values)
     except ValueError as error:
         raise SettingsError(f"{where}: {error}", "change the value") from error
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    # Resolving them takes longer than all the rest, and params.yaml has some thousand nested mappings to check.
+    return typing.get_type_hints(cls)
 
 
 def _coerce(hint: Any, value: Any, where: str) -> Any:

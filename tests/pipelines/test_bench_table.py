@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.bench_table import stages, surface
+from pipelines.bench_table import stages, surface, variants
 
 
 def test_what_a_stage_costs_is_one_line_per_stage_length_and_share() -> None:
@@ -29,4 +29,12 @@ def test_a_surface_is_one_line_per_length_and_share() -> None:
         "| etth1_96 | 1,024 | `base` | 128 | 0.4000 | +0.0% | 1.00 (1.00 to 1.00) | 300 | 600 | 900 |",
         "| etth1_96 | 1,024 | `only_sparse`, 50% kept | 64 | 0.4100 | +2.5% | 1.90 (1.80 to 2.10) | 200 | – | 700 |",
     ]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_what_a_variant_costs_is_one_line() -> None:
+    row = {"bench": "variants", "path": "titan.every_4", "weights": 87153, "forecast_ms": 1.77, "row_ms": 5.47}
+    row |= {"ratio_median": 2.0, "ratio_min": 1.6, "ratio_max": 2.5, "train_ms": 135.4, "saved_mb": 45.7}
+    lines = variants([row, {"bench": "kept"}])
+    assert lines[2:] == ["| `titan.every_4` | 87,153 | 1.8 | 5.5 | 0.50 (0.40 to 0.62) | 135 | 46 |"]
     assert len({line.count("|") for line in lines}) == 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from wavecore.bench.online import PLAIN, online
+from wavecore.bench.variants import variants
+from wavecore.errors import SettingsError
 
 
 def test_every_learner_is_held_against_a_forecast_alone() -> None:
@@ -23,3 +27,17 @@ def test_every_learner_is_held_against_a_forecast_alone() -> None:
     assert dlinear["seconds"] < titan["seconds"]
     assert steps["epochs"] == 4
     assert steps["low"] <= steps["drift"] <= steps["high"]
+
+
+def test_a_variant_is_measured_as_it_is_defined() -> None:
+    chosen = ("titan", "titan.every_4", "titan.mean")
+    model = {"d_model": 16, "persistent": 2}
+    titan, rarely, mean = (r.plain() for r in variants(chosen, 48, 4, 2, repeats=3, model=model))
+    assert [r["path"] for r in (titan, rarely, mean)] == list(chosen)
+    # A step for four labels, on the same weights; a head of its own.
+    assert rarely["row_ms"] < titan["row_ms"]
+    assert rarely["weights"] == titan["weights"] > mean["weights"]
+    assert rarely["saved_mb"] == titan["saved_mb"] > mean["saved_mb"] > 0
+    assert rarely["ratio_median"] > 1
+    with pytest.raises(SettingsError, match="base is no variant of titan"):
+        list(variants(("titan", "base")))

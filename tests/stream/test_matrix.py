@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_session import LIVING, SHAPE, H, N, T, linear, titan, waves
 
+from wavecore.config import Settings, settings_from
 from wavecore.errors import SettingsError
 from wavecore.model.seasonal import SeasonalNaive
 from wavecore.stream.learners import Gradient, Replay, Titan
@@ -44,3 +45,29 @@ def test_without_weights_there_is_nothing_to_move() -> None:
         learner_of("online", naive, SHAPE, ONLINE, 0)
     with pytest.raises(SettingsError, match="no learner 'oracle'"):
         learner_of("oracle", linear(), SHAPE, ONLINE, 0)
+
+
+def test_a_variant_that_is_defined_by_how_it_learns_has_its_own_way() -> None:
+    """Whatever its stage's is, and only what it is defined by; params.yaml may not set it otherwise."""
+
+    def settings(**own: object) -> Settings:
+        overrides = {"titan": {"online": {"every": 8, "backbone_scale": 0.2}}, **own}
+        return settings_from(
+            {
+                "pipeline": {"benchmarks": ["tiny"], "stages": ["titan"]},
+                "online": {"delay": {"steps": 3, "seed": 5}},
+                "stages": {"titan": {}},
+                "overrides": {"benchmarks": {"tiny": overrides}},
+            }
+        )
+
+    plain = settings()
+    assert plain.online_of("tiny", "titan").every == 8
+    rarely = plain.online_of("tiny", "titan.every_4")
+    assert (rarely.every, rarely.backbone_scale) == (4, 0.2)
+    assert plain.online_of("tiny", "titan.one_speed").backbone_scale == 1.0
+    assert plain.online_of("tiny", "titan.tuned_persistent").persistent_lr_scale == 0.01
+    late = plain.online_of("tiny", "titan.late").delay
+    assert (late.kind, late.steps, late.seed) == ("geometric", 24, 5)
+    with pytest.raises(SettingsError, match=r"'titan\.every_4' is a variant"):
+        settings(**{"titan.every_4": {"online": {"every": 2}}})

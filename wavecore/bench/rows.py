@@ -14,7 +14,8 @@ class Row:
     """One line of a benchmark.
 
     Attributes:
-        bench: train, infer, features, wavelet, memory, scale, stages, surface, latency, online or kept.
+        bench: train, infer, features, wavelet, memory, scale, stages, surface, latency, online,
+            variants or kept.
         path: what is measured: `exact`, `budget`, ….
         other: what it is measured against: `reference`, `neuralforecast`, `plain`, `pywt_loop`; empty where nothing is.
         backbone: geometry of the language model: minilm, gpt2 or qwen2; empty where there is none.

@@ -17,6 +17,7 @@ Signs: a difference is stage minus other, so a negative effect means that the st
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -234,7 +235,12 @@ def holm(p: Array) -> Array:
     out = np.full(p.shape, np.nan)
     tested = ~np.isnan(p)
     if tested.any():
-        out[tested] = multipletests(p[tested], method="holm")[1]
+        # It begins with a collection of all garbage, most of a second where Dagster is loaded: there is none to find.
+        gc.freeze()
+        try:
+            out[tested] = multipletests(p[tested], method="holm")[1]
+        finally:
+            gc.unfreeze()
     return out
 
 
