@@ -10,8 +10,9 @@ export GX_ANALYTICS_ENABLED := false
 export DAGSTER_DISABLE_TELEMETRY := 1
 unexport DAGSTER_HOME
 # Two test processes where there are two processors (some tests hold a time, so no more), whole files to each, one thread
-# each: more would wait for one another.
-TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist loadfile
+# each: more would wait for one another. In the order of their names the longest files come early; by the number of their
+# tests they would come last, and one process would wait for the other.
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-slow bench ui lint clean
 

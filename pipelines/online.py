@@ -25,6 +25,7 @@ def stream(
         typer.Option(help="stage:learner that all others are held against; default dlinear:online where it is run."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Also start runs estimated above pipeline.limit_minutes.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left and how long it takes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Push the test rows one by one: each label is known only after its horizon; R² and errors of every learner."""
@@ -34,6 +35,14 @@ def stream(
     project = Project.find()
     chosen = tuple(ladder.get(s.strip()).name for s in stage.split(","))
     other = _named(project, benchmark, chosen, against)
+    if dry_run:
+        from pipelines.online_plan import plan_rows
+
+        left = plan_rows(project, project.catalog().benchmark(benchmark).name, chosen)
+        show(left, as_json)
+        hours = sum(row["minutes"] for row in left) / 60
+        typer.echo(f"{hours:.1f} hours of streams left on this machine; training is not counted", err=True)
+        return
     outcome = drive(
         project, (benchmark,), chosen, online=True, allow_hours=yes, say=lambda line: typer.echo(f"· {line}", err=True)
     )

@@ -100,6 +100,33 @@ def test_a_second_run_does_nothing_and_dvc_agrees(mine: Path) -> None:
     assert artifacts(mine, "online", "results") == before
 
 
+def test_a_dry_run_tells_what_is_left_and_makes_nothing(mine: Path) -> None:
+    def told() -> dict[tuple[str, str], dict[str, float]]:
+        said = fine(mine, "stream", "-b", "tiny", "-s", STAGES, "--dry-run", "--json")
+        assert said.steps == []
+        return {(row["stage"], row["learner"]): row for row in map(json.loads, said.out.splitlines())}
+
+    before = artifacts(mine, "online", "results", "models")
+    left = told()
+    assert set(left) == set(rows_of(mine))
+    assert all(row["seeds"] == row["minutes"] == 0 < row["ms"] for row in left.values())
+    # Streamed once through test, and with two rates through decide.
+    splits = pl.read_parquet(mine / "store" / "splits" / "tiny" / "*.parquet")
+    test, decide = (splits.filter(pl.col("split") == name).height for name in ("test", "decide"))
+    assert left["dlinear", "online"]["rows"] == test + 2 * decide
+    assert left["dlinear", "frozen"]["rows"] == left["seasonal_naive", "frozen"]["rows"] == test
+    edit(mine / "params.yaml", "search: [0.0001, 0.001]", "search: []")
+    left = told()
+    assert left["dlinear", "online"]["rows"] == test
+    assert all(row["seeds"] == 1 for row in left.values())
+    assert artifacts(mine, "online", "results", "models") == before
+    # No benchmark was made ready for it: the shortest run that does is named.
+    shutil.rmtree(mine / "store" / "splits" / "tiny")
+    assert "wavecore run --benchmark tiny --stage seasonal_naive" in refused(
+        mine, "stream", "-b", "tiny", "-s", STAGES, "--dry-run"
+    )
+
+
 def test_a_setting_of_learning_online_trains_nothing(mine: Path) -> None:
     models = artifacts(mine, "models", "evaluations")
     before = rows_of(mine)

@@ -97,9 +97,7 @@ def through(
     scale = seasonal_scale(arrays.values, arrays.observed, scene.borders.train, scene.season)
     due = len(origins(scene.borders, "test", shape.window, shape.horizon))
     found, chosen = {}, {}
-    for name in learners_for(model, online.learners):
-        if name == "elf" and due - shape.horizon - online.delay.steps <= warm_labels(shape.window):
-            continue  # its regression would say nothing before the stream ends: it would be `frozen` by another name
+    for name in learners_in(model, online, shape, due):
         place = None if keep is None else keep.of(name)
         chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick, place)
         own = chosen[name].settings
@@ -123,6 +121,17 @@ def through(
         {name: _stretches(one.result.origin_mse) for name, one in found.items()},
         _steps(found),
         {name: pace_of(one.forecast_seconds, one.learn_seconds) for name, one in found.items()},
+    )
+
+
+def learners_in(model: nn.Module, online: OnlineSettings, shape: Shape, rows: int) -> tuple[str, ...]:
+    """The learners of `online` that make sense for `model` in a stream of so many forecasts."""
+    labels = rows - shape.horizon - online.delay.steps
+    return tuple(
+        name
+        for name in learners_for(model, online.learners)
+        # A regression that says nothing before the stream ends would be `frozen` by another name.
+        if name != "elf" or labels > warm_labels(shape.window)
     )
 
 
