@@ -37,9 +37,28 @@ def test_the_regression_solved_label_by_label_is_the_ridge_regression() -> None:
         mean, std = instance_statistics(x, axis=0)
         rows.append(torch.fft.rfft(instance_normalize(x, mean, std, axis=0), dim=0)[: elf.known].T)
         ahead.append(torch.fft.rfft(instance_normalize(y, mean, std, axis=0), dim=0)[: elf.asked].T)
-    x, y = torch.cat(rows), torch.cat(ahead)
-    expected = torch.linalg.solve(x.mH @ x + 3.0 * torch.eye(elf.known), x.mH @ y)
+    x, y = (torch.stack([c.real, c.imag], dim=2).flatten(1) for c in (torch.cat(rows), torch.cat(ahead)))
+    expected = torch.linalg.solve(x.T @ x + 3.0 * torch.eye(2 * elf.known), x.T @ y)
     torch.testing.assert_close(elf.inverse @ elf.cross, expected, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("horizon", [1, 8])
+def test_the_regression_finds_what_is_a_linear_map_of_the_window(horizon: int) -> None:
+    """Its level too, which has no imaginary part: a map of complex frequencies would miss it."""
+    draw = torch.Generator().manual_seed(1)
+    series = torch.zeros(900, 1, dtype=torch.float64)
+    for t in range(2, len(series)):
+        series[t] = 1.6 * series[t - 1] - 0.65 * series[t - 2] + torch.randn(1, generator=draw, dtype=torch.float64) / 9
+    elf = Elf(torch.nn.Identity(), T, horizon, 1, ridge=1e-3, keep=1.0)
+    for origin in range(T, 800):
+        elf._solve(series[origin - T : origin], series[origin : origin + horizon])
+    wrong, mean = [], []
+    for origin in range(800, 900 - horizon):
+        window, truth = series[origin - T : origin], series[origin : origin + horizon]
+        wrong.append((elf._linear(window) - truth)[0].square())
+        mean.append((window.mean(dim=0) - truth[0]).square())
+    # The noise of one step is 1/81.
+    assert float(torch.stack(wrong).mean()) < 1.5 / 81 < 0.25 * float(torch.stack(mean).mean())
 
 
 def test_the_regression_holds_over_thousands_of_labels() -> None:
@@ -49,13 +68,13 @@ def test_the_regression_holds_over_thousands_of_labels() -> None:
     values = torch.randn((3000 + window + horizon, channels), generator=draw, dtype=torch.float64)
     values[torch.arange(len(values)) % 50 > 0] /= 1000  # a spike every fifty rows
     elf = Elf(torch.nn.Identity(), window, horizon, channels)
-    total = 20.0 * torch.eye(elf.known, dtype=torch.complex128)
+    total = 20.0 * torch.eye(2 * elf.known, dtype=torch.float64)
     for origin in range(window, window + 3000):
         x, y = values[origin - window : origin], values[origin : origin + horizon]
         elf._solve(x, y)
         mean, std = instance_statistics(x, axis=0)
         rows = elf._spectrum(instance_normalize(x, mean, std, axis=0), elf.known)
-        total += rows.mH @ rows
+        total += rows.T @ rows
     torch.testing.assert_close(elf.inverse, torch.linalg.inv(total), rtol=1e-9, atol=1e-12)
 
 

@@ -2,11 +2,16 @@
 recent errors (Lee, Toner, Singh, Joosen and Asenov, "Lightweight Online Adaption for Time Series Foundation Model
 Forecasts", ICML 2025).
 
-The linear part. A window and what followed it, less the window's mean and over its deviation, go to their lowest
-frequencies x [F] and y [G]. W [F, G] minimizes |X W − Y|² + λ |W|² over all labels so far, channels together:
+The linear part. A window and what followed it, less the window's mean and over its deviation, go to the real and the
+imaginary parts of their lowest frequencies, x [2F] and y [2G]. W [2F, 2G] minimizes |X W − Y|² + λ |W|² over all labels
+so far, channels together:
 
-    W = A⁻¹ b,   A = λ I + X* X,   b = X* Y
-    with new rows U: A⁻¹ ← A⁻¹ − A⁻¹ U* (I + U A⁻¹ U*)⁻¹ U A⁻¹   (Woodbury),   b ← b + U* V
+    W = A⁻¹ b,   A = λ I + Xᵀ X,   b = Xᵀ Y
+    with new rows U: A⁻¹ ← A⁻¹ − A⁻¹ Uᵀ (I + U A⁻¹ Uᵀ)⁻¹ U A⁻¹   (Woodbury),   b ← b + Uᵀ V
+
+The paper has one complex map of complex frequencies. The mean of a horizon has no imaginary part, and a complex map
+must spend itself on making one vanish: on ETTh1, one step ahead, such a regression alone has an error of 0.72, one of
+both parts 0.25.
 
 The weights of the two, per channel. Slow ones are exp(−rate · all errors so far), normed; fast ones take the errors of
 the last `recent` labels. The two pairs are weighted in the same way by the errors of what each of them would have
@@ -33,7 +38,7 @@ from wavecore.stream.session import Label
 
 def warm_labels(window: int) -> int:
     """As many labels as a regression on all frequencies of T steps has unknowns, and 200 at least."""
-    return max(200, window // 2 + 1)
+    return max(200, window)
 
 
 class Elf(Frozen):
@@ -66,8 +71,8 @@ class Elf(Frozen):
         self.warm = warm_labels(window) if warm is None else warm
         self.solved = 0
         self.known, self.asked = (max(1, round(keep * (n // 2 + 1))) for n in (window, horizon))
-        self.inverse = torch.eye(self.known, dtype=torch.complex128) / ridge
-        self.cross = torch.zeros(self.known, self.asked, dtype=torch.complex128)
+        self.inverse = torch.eye(2 * self.known, dtype=torch.float64) / ridge
+        self.cross = torch.zeros(2 * self.known, 2 * self.asked, dtype=torch.float64)
         # Errors of (frozen, linear) and of (slow, fast), per channel: all so far, and the recent ones label by label.
         self.total = torch.zeros(2, channels, dtype=torch.float64)
         self.pairs = torch.zeros(2, channels, dtype=torch.float64)
@@ -109,37 +114,36 @@ class Elf(Frozen):
         """[T, N] → [H, N]."""
         mean, std = instance_statistics(x, axis=0)
         rows = self._spectrum(instance_normalize(x, mean, std, axis=0), self.known)
-        spectrum = rows @ (self.inverse @ self.cross)
-        return instance_denormalize(torch.fft.irfft(spectrum, n=self.horizon, dim=1).T, mean, std, axis=0)
+        parts = (rows @ (self.inverse @ self.cross)).unflatten(1, (self.asked, 2))
+        ahead = torch.fft.irfft(torch.view_as_complex(parts), n=self.horizon, dim=1)
+        return instance_denormalize(ahead.T, mean, std, axis=0)
 
     def _solve(self, x: Tensor, y: Tensor) -> None:
         """Take in windows [T, M] and what followed them [H, M]."""
         mean, std = instance_statistics(x, axis=0)
         rows = self._spectrum(instance_normalize(x, mean, std, axis=0), self.known)
         ahead = self._spectrum(instance_normalize(y, mean, std, axis=0), self.asked)
-        turned = self.inverse @ rows.mH
+        turned = self.inverse @ rows.T
         inner = torch.eye(len(rows), dtype=turned.dtype) + rows @ turned
-        inverse = self.inverse - turned @ torch.linalg.solve(inner, turned.mH)
-        # Hermitian it stays by itself only in exact arithmetic: left alone, rounding grows until nothing is finite.
-        self.inverse = (inverse + inverse.mH) / 2
-        self.cross = self.cross + rows.mH @ ahead
+        inverse = self.inverse - turned @ torch.linalg.solve(inner, turned.T)
+        # Symmetric it stays by itself only in exact arithmetic: left alone, rounding grows until nothing is finite.
+        self.inverse = (inverse + inverse.T) / 2
+        self.cross = self.cross + rows.T @ ahead
 
     @staticmethod
     def _spectrum(x: Tensor, count: int) -> Tensor:
-        """[T, M] → the lowest frequencies [M, count]."""
-        return torch.fft.rfft(x, dim=0)[:count].T
+        """[T, M] → real and imaginary parts of the lowest frequencies, [M, 2·count]."""
+        return torch.view_as_real(torch.fft.rfft(x, dim=0)[:count].T).flatten(1)
 
     def state(self) -> Parameters:
         """Regression and errors."""
         found = {"inverse": self.inverse, "cross": self.cross, "total": self.total, "pairs": self.pairs}
-        # safetensors knows no complex numbers of this size.
-        found = {k: torch.view_as_real(t) if t.is_complex() else t for k, t in found.items()}
         found = {k: t.clone() for k, t in found.items()} | {"solved": torch.tensor(self.solved)}
         return found | {"latest": torch.stack([*self.latest, self.total * 0])}
 
     def restore(self, state: Parameters) -> None:
         """Regression and errors as they were."""
-        self.inverse, self.cross = (torch.view_as_complex(state[k].clone()) for k in ("inverse", "cross"))
+        self.inverse, self.cross = state["inverse"].clone(), state["cross"].clone()
         self.total, self.pairs = state["total"].clone(), state["pairs"].clone()
         self.solved = int(state["solved"])
         self.latest = deque(state["latest"][:-1].clone(), maxlen=self.latest.maxlen)
