@@ -74,14 +74,16 @@ def _online(work: Work) -> Made:
 
     benchmark, stage = work.key.split("|")
     ground, chosen = Ground.load(work.project, benchmark), get_stage(stage)
-    wanted = wanted_seeds(ground.settings, benchmark, chosen)
-    models = work.project.models(benchmark, stage)
+    wanted, trained = wanted_seeds(ground.settings, benchmark, chosen), get_stage(chosen.trained_as)
+    models = work.project.models(benchmark, trained.name)
     there = [
-        s for s in seeds_in(models) if s in wanted and made_now(work.project, ground, chosen, s, seed_folder(models, s))
+        s
+        for s in seeds_in(models)
+        if s in wanted and made_now(work.project, ground, trained, s, seed_folder(models, s))
     ]
     if not there:
         found = "only models of other settings, data or code" if seeds_in(models) else "no model"
-        raise StorageError(f"{models}: there is {found}", f"wavecore materialize model '{work.key}'")
+        raise StorageError(f"{models}: there is {found}", f"wavecore materialize model '{benchmark}|{trained.name}'")
     ran, notes = [], []
     for seed in there:
         due = due_of(work.project, ground, stage, seed_folder(models, seed))
@@ -139,7 +141,8 @@ def _run(work: Work, ground: "Ground", seed: int, due: dict[str, Any], others: l
     from wavecore.stream.progress import Keeping
 
     benchmark, stage = work.key.split("|")
-    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
+    trained = get_stage(stage).trained_as
+    loaded = load_model(seed_folder(work.project.models(benchmark, trained), seed), from_config)
     online = settings_of(ground, stage)
     with (
         threads(ground.settings.train.threads),
@@ -204,7 +207,8 @@ def _less(long: Mapping[str, Any], learner: str, other: str) -> bool:
 def standing(project: Project, benchmark: str, stage: str) -> dict[int, dict[str, Any]]:
     """Seed → metrics.json of the streams that may be shown together: of the models that `results/` has the errors of,
     and run with the same settings, data and code as the first of them."""
-    folder, judged = project.online_results(benchmark, stage), project.results(benchmark, stage)
+    folder = project.online_results(benchmark, stage)
+    judged = project.results(benchmark, get_stage(stage).trained_as)
     found: dict[int, dict[str, Any]] = {}
     same: tuple[Any, ...] | None = None
     for seed in seeds_in(folder):
@@ -282,7 +286,8 @@ def _report(work: Work, ground: "Ground", complete: bool, ran: list[int], notes:
     paces = {(s, name): one for s in by_seed for name, one in pace_in(work.project, benchmark, stage, s).items()}
     # Growing beyond doubt, and by more than what is taken for none.
     growing = [f"seed {s} {name}" for (s, name), one in paces.items() if one["low"] > 0 and one["drift"] > FLAT]
-    wrong, cut_off = unfit(ground, stage), early(work.project.models(benchmark, stage), list(by_seed))
+    models = work.project.models(benchmark, get_stage(stage).trained_as)
+    wrong, cut_off = unfit(ground, stage), early(models, list(by_seed))
     table = ["| seed | learner | MSE | MAE | R² | p against frozen |", "| ---: | --- | ---: | ---: | ---: | ---: |"]
     for s, long in by_seed.items():
         for name in learners_in(long):

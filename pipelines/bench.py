@@ -312,8 +312,9 @@ def ablations(
 
     every = tuple(one.name for one in ladder.STAGES if one.root == BELOW)
     chosen = tuple(part.strip() for part in stage.split(",")) if stage else every
-    shared = Project.find().settings().stages[BELOW].model
-    show(variants(chosen, repeats=repeats, threads=threads, model=shared), as_json)
+    settings = Project.find().settings()
+    shared = settings.stages[BELOW].model
+    show(variants(chosen, repeats=repeats, threads=threads, model=shared, online=settings.online), as_json)
 
 
 @app.command("stages")

@@ -36,12 +36,12 @@ def stream(
     chosen = tuple(ladder.get(s.strip()).name for s in stage.split(","))
     other = _named(project, benchmark, chosen, against)
     if dry_run:
-        from pipelines.online_plan import plan_rows
+        from pipelines.online_plan import planned
 
-        left = plan_rows(project, project.catalog().benchmark(benchmark).name, chosen)
-        show(left, as_json)
-        hours = sum(row["minutes"] for row in left) / 60
-        typer.echo(f"{hours:.1f} hours of streams left on this machine; training is not counted", err=True)
+        left = planned(project, project.catalog().benchmark(benchmark).name, chosen)
+        show([row._asdict() | {"minutes": round(row.minutes, 1)} for row in left], as_json)
+        minutes = sum(row.minutes for row in left)
+        typer.echo(f"{minutes:.1f} minutes of streams left on this machine; training is not counted", err=True)
         return
     outcome = drive(
         project, (benchmark,), chosen, online=True, allow_hours=yes, say=lambda line: typer.echo(f"· {line}", err=True)

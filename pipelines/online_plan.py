@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from assets.project import Project, seed_folder
 from pipelines.plan import ground_of
@@ -13,25 +13,49 @@ if TYPE_CHECKING:
     from torch import nn
 
     from assets.training import Ground
+    from wavecore.stream.session import Shape
     from wavecore.stream.settings import OnlineSettings
 
-# Timed, once labels come.
+# Timed, once labels come as often as they will.
 ROWS = 48
+# A drawn delay is longer than so many means once in fifty times.
+MEANS = 4
 
 
-def plan_rows(project: Project, benchmark: str, stages: tuple[str, ...]) -> list[dict[str, Any]]:
-    """A row per stage and learner: milliseconds of a row, rows that are pushed for one seed, those of the search for a
-    rate included, seeds that are left, and the minutes of all of them. Training comes on top (`wavecore plan`).
+class Planned(NamedTuple):
+    """The streams of one stage and learner.
+
+    Attributes:
+        ms: of a row, milliseconds; None where nothing is left.
+        rows: that are pushed for one seed, those of the search for a rate included.
+        seeds: that are left.
+        minutes: of all of them; training comes on top (`wavecore plan`), and what an interrupted stream has done
+            already is not taken off.
+    """
+
+    benchmark: str
+    stage: str
+    learner: str
+    ms: float | None
+    rows: int
+    seeds: int
+    minutes: float
+
+
+def planned(project: Project, benchmark: str, stages: tuple[str, ...]) -> list[Planned]:
+    """Per stage and learner what is left, and how long it takes.
 
     Raises:
         StorageError: the benchmark's series and splits are not made yet.
+        SettingsError: no learner makes sense for a stage, or the delay is longer than its stream.
     """
     from assets.online import settings_of
     from wavecore.learn.device import threads
     from wavecore.model.build import build
     from wavecore.model.regression import Regression
     from wavecore.series.splits import origins
-    from wavecore.stream.run import learners_in
+    from wavecore.stream.delay import check_delay
+    from wavecore.stream.run import need_learners
     from wavecore.stream.search import SEARCHED
     from wavecore.stream.session import Shape
 
@@ -45,40 +69,43 @@ def plan_rows(project: Project, benchmark: str, stages: tuple[str, ...]) -> list
         linear = getattr(model, "linear", None)
         if isinstance(linear, Regression):  # not found yet, and zeros take as long as what will be
             linear.become(linear.weight, linear.bias)
-        left = _seeds_left(project, ground, stage)
-        for learner in learners_in(model, online, shape, test):
-            rates = len(online.search) if learner in SEARCHED else 0
-            with threads(ground.settings.train.threads):
-                seconds = _seconds(learner, model, ground, online, shape)
-            rows = test + rates * decide
-            found.append(
-                {
-                    "benchmark": benchmark, "stage": stage, "learner": learner, "ms": round(1000 * seconds, 2),
-                    "rows": rows, "seeds": len(left), "minutes": round(seconds * rows * len(left) / 60, 1),
-                }
-            )  # fmt: skip
+        check_delay(online.delay, shape.horizon, test - 1)
+        left = len(_seeds_left(project, ground, stage))
+        for learner in need_learners(model, online, shape, test):
+            rows = test + (len(online.search) * decide if learner in SEARCHED else 0)
+            seconds = None
+            if left:
+                with threads(ground.settings.train.threads):
+                    seconds = _seconds(learner, model, ground, online, shape)
+            ms = None if seconds is None else round(1000 * seconds, 2)
+            found.append(Planned(benchmark, stage, learner, ms, rows, left, (seconds or 0.0) * rows * left / 60))
     return found
 
 
-def _seconds(name: str, model: nn.Module, ground: Ground, online: OnlineSettings, shape: Any) -> float:
-    """Of a row of the stream, once labels come."""
+def _seconds(name: str, model: nn.Module, ground: Ground, online: OnlineSettings, shape: Shape) -> float:
+    """Of a forecast of the stream, once labels come; of a stream that is too short for that, of all its forecasts."""
     from wavecore.series.splits import origins
     from wavecore.stream.fourier import warm_labels
     from wavecore.stream.matrix import learner_of
     from wavecore.stream.session import Session
 
-    first = int(origins(ground.borders, "test", shape.window, shape.horizon)[0]) - shape.window
-    session = Session(learner_of(name, model, shape, online, 0), shape, online, first)
-    warm = shape.window + shape.horizon + online.delay.steps + online.every
-    warm += warm_labels(shape.window) if name == "elf" else 0
-    values = ground.windows.values[first : first + warm + ROWS]
-    timed = min(ROWS, len(values))
-    for row in values[:-timed]:
+    scored = origins(ground.borders, "test", shape.window, shape.horizon)
+    begin, data = int(scored[0]) - shape.window, ground.windows
+    values = data.values[begin : int(scored[-1])].where(data.observed[begin : int(scored[-1])], float("nan"))
+    before = data.values[begin - 1] if begin else None
+    session = Session(learner_of(name, model, shape, online, 0), shape, online, begin, before)
+    late = online.delay.steps * (MEANS if online.delay.kind == "geometric" else 1)
+    # Until every row brings a label, replay has labels of the past, and ELF its regression.
+    warm = shape.window + shape.horizon + late + online.every + warm_labels(shape.window)
+    timed = max(ROWS, 4 * online.every)
+    first = warm if warm + timed <= len(values) else shape.window
+    last = first + timed if first == warm else len(values)
+    for row in values[:first]:
         session.push(row)
     began = time.perf_counter()
-    for row in values[-timed:]:
+    for row in values[first:last]:
         session.push(row)
-    return (time.perf_counter() - began) / timed
+    return (time.perf_counter() - began) / (last - first)
 
 
 def _seeds_left(project: Project, ground: Ground, stage: str) -> list[int]:
@@ -88,15 +115,18 @@ def _seeds_left(project: Project, ground: Ground, stage: str) -> list[int]:
     from assets.training import wanted_seeds
 
     benchmark, chosen = ground.benchmark.name, ladder.get(stage)
-    models, folders = (
-        project.models(benchmark, stage),
-        (project.online_results(benchmark, stage), project.online(benchmark, stage)),
+    trained = ladder.get(chosen.trained_as)
+    models, results, beside = (
+        project.models(benchmark, trained.name),
+        project.online_results(benchmark, stage),
+        project.online(benchmark, stage),
     )
 
     def done(seed: int) -> bool:
-        model, (results, beside) = seed_folder(models, seed), (seed_folder(folder, seed) for folder in folders)
-        if not (model / "manifest.json").is_file() or not made_now(project, ground, chosen, seed, model):
+        model = seed_folder(models, seed)
+        if not (model / "manifest.json").is_file() or not made_now(project, ground, trained, seed, model):
             return False
-        return stands(project, results, beside, due_of(project, ground, stage, model))
+        due = due_of(project, ground, stage, model)
+        return stands(project, seed_folder(results, seed), seed_folder(beside, seed), due)
 
     return [seed for seed in wanted_seeds(ground.settings, benchmark, chosen) if not done(seed)]

@@ -217,7 +217,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "online_evaluation",
         deps=(
-            _MODEL,
+            "store/models/${item.benchmark}/${item.model}",
             _SERIES,
             _SPLITS,
             _DATASET,  # the season
@@ -330,7 +330,17 @@ def prompt_steps(project: Project, benchmark: Benchmark) -> list[Step]:
 
 
 def stage_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Step]:
-    """model and evaluation of one benchmark × stage."""
+    """model and evaluation of one benchmark × stage.
+
+    Raises:
+        SettingsError: the stage has the weights of another one.
+    """
+    chosen = get_stage(stage)
+    if chosen.trained_as != chosen.name:
+        raise SettingsError(
+            f"{chosen.name} has the weights of {chosen.trained_as}: only how it learns in a stream differs",
+            f"wavecore stream --benchmark {benchmark.name} --stage {chosen.name}",
+        )
     item = _item(project, benchmark, stage)
     return [Step(a, f"{benchmark.name}|{get_stage(stage).name}", item) for a in ("model", "evaluation")]
 
@@ -339,7 +349,7 @@ def online_steps(project: Project, benchmark: Benchmark, stage: str) -> list[Ste
     """online_evaluation of one benchmark × stage."""
     item = _item(project, benchmark, stage)
     unused = ("train", "seeds", "prompts", "features", "dataset_override", "room")
-    pairs = tuple(pair for pair in item if pair[0] not in unused)
+    pairs = (*(pair for pair in item if pair[0] not in unused), ("model", get_stage(stage).trained_as))
     return [Step("online_evaluation", f"{benchmark.name}|{get_stage(stage).name}", pairs)]
 
 
@@ -392,8 +402,9 @@ def steps_of(
     groups += [dataset_steps(project, b.dataset) for b in chosen]
     groups += [feature_steps(project, b) for b in chosen]
     groups += [benchmark_steps(project, b) for b in chosen]
-    groups += [prompt_steps(project, b) for b in chosen if any(shares(get_stage(s)) for s in stages)]
-    groups += [stage_steps(project, b, s) for b in chosen for s in stages]
+    trained = tuple(dict.fromkeys(get_stage(s).trained_as for s in stages)) if online else stages
+    groups += [prompt_steps(project, b) for b in chosen if any(shares(get_stage(s)) for s in trained)]
+    groups += [stage_steps(project, b, s) for b in chosen for s in trained]
     if online:
         groups += [online_steps(project, b, s) for b in chosen for s in stages]
     steps = list(dict.fromkeys(step for group in groups for step in group))

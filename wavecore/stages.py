@@ -41,6 +41,11 @@ class Stage:
         """The stage that a variant (`base.unmasked`) is a variant of; the stage itself where it is none."""
         return self.name.split(".")[0]
 
+    @property
+    def trained_as(self) -> str:
+        """The stage whose weights it has: its root, where nothing but the stream tells the two apart."""
+        return self.root if self.online_switches else self.name
+
 
 # The corrections of `base`, each of which `reference` undoes: what the published model does, and what is done instead.
 _BASE: dict[str, Any] = {

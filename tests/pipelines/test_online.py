@@ -13,6 +13,7 @@ from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 from assets.online import METRICS, STEPS, early, standing, unfit, value
 from assets.report_online import learned, memory
 from assets.training import Ground
+from pipelines.online_plan import planned
 from pipelines.sql import query
 
 STAGES = "titan,dlinear,seasonal_naive"
@@ -109,7 +110,7 @@ def test_a_dry_run_tells_what_is_left_and_makes_nothing(mine: Path) -> None:
     before = artifacts(mine, "online", "results", "models")
     left = told()
     assert set(left) == set(rows_of(mine))
-    assert all(row["seeds"] == row["minutes"] == 0 < row["ms"] for row in left.values())
+    assert all(row["seeds"] == row["minutes"] == 0 and row["ms"] is None for row in left.values())
     # Streamed once through test, and with two rates through decide.
     splits = pl.read_parquet(mine / "store" / "splits" / "tiny" / "*.parquet")
     test, decide = (splits.filter(pl.col("split") == name).height for name in ("test", "decide"))
@@ -118,13 +119,37 @@ def test_a_dry_run_tells_what_is_left_and_makes_nothing(mine: Path) -> None:
     edit(mine / "params.yaml", "search: [0.0001, 0.001]", "search: []")
     left = told()
     assert left["dlinear", "online"]["rows"] == test
-    assert all(row["seeds"] == 1 for row in left.values())
+    assert all(row["seeds"] == 1 and row["ms"] > 0 for row in left.values())
     assert artifacts(mine, "online", "results", "models") == before
+    with entered(mine) as project:
+        for row in planned(project, "tiny", ("titan", "dlinear")):
+            assert row.minutes == pytest.approx(row.ms * row.rows / 60_000, rel=0.01, abs=0.005 * row.rows / 60_000)
+    # What the stream itself would refuse.
+    edit(mine / "params.yaml", "steps: 0, seed: 0}   # of a label", "steps: 9999, seed: 0}   # of a label")
+    assert "no label would ever be known" in refused(mine, "stream", "-b", "tiny", "-s", STAGES, "--dry-run")
+    edit(mine / "params.yaml", "steps: 9999, seed: 0}   # of a label", "steps: 0, seed: 0}   # of a label")
+    edit(mine / "params.yaml", "learners: [frozen, online, replay, elf]", "learners: [online]")
+    assert "add frozen" in refused(mine, "stream", "-b", "tiny", "-s", "seasonal_naive", "--dry-run")
     # No benchmark was made ready for it: the shortest run that does is named.
     shutil.rmtree(mine / "store" / "splits" / "tiny")
     assert "wavecore run --benchmark tiny --stage seasonal_naive" in refused(
         mine, "stream", "-b", "tiny", "-s", STAGES, "--dry-run"
     )
+
+
+def test_what_differs_in_the_stream_alone_is_streamed_with_the_weights_there_are(mine: Path) -> None:
+    models = artifacts(mine, "models", "evaluations")
+    said = fine(mine, "stream", "-b", "tiny", "-s", "titan,titan.every_2", "--json")
+    assert said.steps == ["online_evaluation tiny|titan.every_2"]
+    rows = {(row["stage"], row["learner"]): row for row in map(json.loads, said.out.splitlines())}
+    assert rows["titan.every_2", "frozen"]["mse"] == rows["titan", "frozen"]["mse"]
+    assert rows["titan.every_2", "online"]["mse"] != rows["titan", "online"]["mse"]
+    assert artifacts(mine, "models", "evaluations") == models
+    up_to_date(mine)
+    for command in (("run", "-b", "tiny", "-s", "titan.every_2"), ("materialize", "model", "tiny|titan.every_2")):
+        message = refused(mine, *command)
+        assert "has the weights of titan" in message
+        assert "wavecore stream --benchmark tiny --stage titan.every_2" in message
 
 
 def test_a_setting_of_learning_online_trains_nothing(mine: Path) -> None:

@@ -11,13 +11,14 @@ import torch
 from test_session import LIVING, ONLINE, SHAPE, SMALL, H, N, T, forecasts, linear, titan, waves
 from torch import Tensor
 
-from wavecore.errors import TrainingError
+from wavecore.errors import StorageError, TrainingError
 from wavecore.series.normalize import instance_normalize, instance_statistics
 from wavecore.stream.forecaster import TitanStream
-from wavecore.stream.fourier import Elf
+from wavecore.stream.fourier import Elf, warm_labels
 from wavecore.stream.learners import Frozen, Gradient, Titan
 from wavecore.stream.memory import MemoryState
-from wavecore.stream.session import Label, Session
+from wavecore.stream.run import need_learners
+from wavecore.stream.session import Label, Session, Shape
 from wavecore.stream.settings import OnlineSettings, StreamSettings
 
 
@@ -59,6 +60,28 @@ def test_the_regression_finds_what_is_a_linear_map_of_the_window(horizon: int) -
         mean.append((window.mean(dim=0) - truth[0]).square())
     # The noise of one step is 1/81.
     assert float(torch.stack(wrong).mean()) < 1.5 / 81 < 0.25 * float(torch.stack(mean).mean())
+
+
+def test_a_regression_of_another_size_is_not_gone_on_with() -> None:
+    elf = Elf(linear(), T, H, N)
+    state = elf.state()
+    for wrong in (
+        {**state, "inverse": state["inverse"][:2]},
+        {**state, "latest": state["latest"][:, :, :1]},
+        {k: t for k, t in state.items() if k != "cross"},
+        {**state, "more": state["cross"]},
+    ):
+        with pytest.raises(StorageError, match=r"state: the weight '(inverse|latest|cross|more)'"):
+            elf.restore(wrong)
+    elf.restore(state)
+
+
+def test_a_regression_waits_for_as_many_labels_as_it_has_unknowns() -> None:
+    assert [warm_labels(window) for window in (T, 200, 512)] == [200, 200, 512]
+    long, online = Shape(512, H, ("a",)), OnlineSettings(learners=("frozen", "elf"))
+    forecaster = torch.nn.Identity()
+    assert need_learners(forecaster, online, long, 512 + H) == ("frozen",)
+    assert need_learners(forecaster, online, long, 512 + H + 1) == ("frozen", "elf")
 
 
 def test_the_regression_holds_over_thousands_of_labels() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_session import LIVING, SHAPE, H, N, T, linear, titan, waves
 
+from wavecore import stages
 from wavecore.config import Settings, settings_from
 from wavecore.errors import SettingsError
 from wavecore.model.seasonal import SeasonalNaive
@@ -71,3 +72,12 @@ def test_a_variant_that_is_defined_by_how_it_learns_has_its_own_way() -> None:
     assert (late.kind, late.steps, late.seed) == ("geometric", 24, 5)
     with pytest.raises(SettingsError, match=r"'titan\.every_4' is a variant"):
         settings(**{"titan.every_4": {"online": {"every": 2}}})
+
+
+def test_what_differs_in_the_stream_alone_has_the_weights_of_its_stage() -> None:
+    root = stages.get("titan")
+    for one in stages.STAGES:
+        alone = bool(one.online_switches)
+        assert one.trained_as == (one.root if alone else one.name)
+        if alone:
+            assert (one.switches, one.train_switches) == (root.switches, root.train_switches)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from wavecore import stages as ladder
 from wavecore.bench.memory import saved
-from wavecore.bench.models import CHANNELS, Trainer, batch, forecasts, geometry
+from wavecore.bench.models import CHANNELS, Trainer, batch, device, forecasts, geometry
 from wavecore.bench.rows import Row, alternate, clocked
 from wavecore.config import PipelineSettings, Settings, StageOverride
 from wavecore.errors import SettingsError
@@ -19,6 +19,7 @@ from wavecore.model.build import build
 from wavecore.stream.forecaster import TitanStream
 from wavecore.stream.matrix import learner_of
 from wavecore.stream.session import Session, Shape
+from wavecore.stream.settings import OnlineSettings
 
 BELOW = "titan"
 BENCHMARK = "bench"
@@ -34,6 +35,7 @@ def variants(
     repeats: int = 15,
     threads: int = 1,
     model: Mapping[str, Any] | None = None,
+    online: OnlineSettings | None = None,
 ) -> Iterator[Row]:
     """A row per variant, timed in turn with `titan`: `ratio` is `titan`'s seconds for a row of a stream with learning
     over its own; in `more`: milliseconds of a forecast, of a row with learning and of a training step, MiB that a
@@ -46,6 +48,7 @@ def variants(
         repeats: blocks of four rows, and training steps, that are timed.
         threads: of the CPU.
         model: settings that all share, as of `stages.titan.model`.
+        online: how all learn that are not defined by it.
 
     Raises:
         SettingsError: a stage of another family.
@@ -56,6 +59,7 @@ def variants(
     settings = Settings(
         pipeline=PipelineSettings(benchmarks=(BENCHMARK,), stages=(BELOW,)),
         stages={BELOW: StageOverride(model=dict(model or {}))},
+        online=online or OnlineSettings(),
     )
     steps, one = batch(CHANNELS * batch_windows, window, horizon), batch(CHANNELS, window, horizon)
     # Two weeks of labels first, with which every learner is under way; then what is timed, and once uncounted.
@@ -64,8 +68,8 @@ def variants(
 
     def streamed(stage: str, model: TitanStream) -> Callable[[], None]:
         """Each call pushes the next block of rows into a session that learns."""
-        online, shape = settings.online_of(BENCHMARK, stage), Shape(window, horizon, names)
-        session = Session(learner_of("online", model, shape, online, 0), shape, online)
+        own, shape = settings.online_of(BENCHMARK, stage), Shape(window, horizon, names)
+        session = Session(learner_of("online", model, shape, own, 0), shape, own)
         rows = iter(series)
         for row in itertools.islice(rows, window + horizon + 336):
             session.push(row)
@@ -78,7 +82,8 @@ def variants(
 
     plain = _made(BELOW, settings, window, horizon)
     for name in chosen:
-        mine = plain if name == BELOW else _made(name, settings, window, horizon)
+        mine = _made(name, settings, window, horizon)
+        # A session is on the CPU; only then is `mine` moved to where batches are.
         with use_threads(threads):
             times = alternate(streamed(name, mine), streamed(BELOW, plain), repeats)
         forecasting = [clocked(lambda m=mine: forecasts(m, one, "float32", threads)) for _ in range(repeats + 1)]  # type: ignore[misc]
@@ -87,9 +92,10 @@ def variants(
         kept = saved(step) / 2**20
         training = [clocked(lambda s=step, i=i: s(i)) for i in range(repeats)]  # type: ignore[misc]
         more: dict[str, Any] = {
-            "window": window, "horizon": horizon, "threads": threads, "repeats": repeats, "block": BLOCK,
-            "batch_windows": batch_windows, "saved_mb": kept, "forecast_ms": 1000 * statistics.median(forecasting[1:]),
-            "row_ms": 1000 * times["seconds"] / BLOCK, "train_ms": 1000 * statistics.median(training),
+            "window": window, "horizon": horizon, "threads": threads, "device": str(device()),
+            "repeats": repeats, "block": BLOCK, "batch_windows": batch_windows, "saved_mb": kept,
+            "forecast_ms": 1000 * statistics.median(forecasting[1:]), "row_ms": 1000 * times["seconds"] / BLOCK,
+            "train_ms": 1000 * statistics.median(training),
             "weights": sum(p.numel() for p in trainable(mine).values()),
         }  # fmt: skip
         yield Row("variants", name, BELOW, "", CHANNELS, "float32", "float32", **times, more=more)

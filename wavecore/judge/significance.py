@@ -17,7 +17,6 @@ Signs: a difference is stage minus other, so a negative effect means that the st
 from __future__ import annotations
 
 import dataclasses
-import gc
 import math
 import zlib
 from collections.abc import Mapping, Sequence
@@ -235,12 +234,7 @@ def holm(p: Array) -> Array:
     out = np.full(p.shape, np.nan)
     tested = ~np.isnan(p)
     if tested.any():
-        # It begins with a collection of all garbage, most of a second where Dagster is loaded: there is none to find.
-        gc.freeze()
-        try:
-            out[tested] = multipletests(p[tested], method="holm")[1]
-        finally:
-            gc.unfreeze()
+        out[tested] = multipletests(p[tested], method="holm")[1]
     return out
 
 

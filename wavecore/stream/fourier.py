@@ -10,8 +10,7 @@ so far, channels together:
     with new rows U: A⁻¹ ← A⁻¹ − A⁻¹ Uᵀ (I + U A⁻¹ Uᵀ)⁻¹ U A⁻¹   (Woodbury),   b ← b + Uᵀ V
 
 The paper has one complex map of complex frequencies. The mean of a horizon has no imaginary part, and a complex map
-must spend itself on making one vanish: on ETTh1, one step ahead, such a regression alone has an error of 0.72, one of
-both parts 0.25.
+must spend itself on making one vanish; it forecasts levels far worse (docs/stream.md).
 
 The weights of the two, per channel. Slow ones are exp(−rate · all errors so far), normed; fast ones take the errors of
 the last `recent` labels. The two pairs are weighted in the same way by the errors of what each of them would have
@@ -26,11 +25,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from wavecore.learn.checkpoint import fill
 from wavecore.series.normalize import instance_denormalize, instance_normalize, instance_statistics
 from wavecore.stream.learners import Frozen, Parameters
 from wavecore.stream.session import Label
@@ -142,11 +143,17 @@ class Elf(Frozen):
         return found | {"latest": torch.stack([*self.latest, self.total * 0])}
 
     def restore(self, state: Parameters) -> None:
-        """Regression and errors as they were."""
-        self.inverse, self.cross = state["inverse"].clone(), state["cross"].clone()
-        self.total, self.pairs = state["total"].clone(), state["pairs"].clone()
-        self.solved = int(state["solved"])
-        self.latest = deque(state["latest"][:-1].clone(), maxlen=self.latest.maxlen)
+        """Regression and errors as they were.
+
+        Raises:
+            StorageError: a part is missing, unknown, or of another shape.
+        """
+        latest = self.total.new_zeros((len(state.get("latest", ())), *self.total.shape))
+        own = self.state() | {"latest": latest}
+        fill(own, state, Path("state"))
+        self.inverse, self.cross, self.total, self.pairs = (own[k] for k in ("inverse", "cross", "total", "pairs"))
+        self.solved = int(own["solved"])
+        self.latest = deque(own["latest"][:-1], maxlen=self.latest.maxlen)
 
 
 def _normed(errors: Tensor, rate: float) -> Tensor:

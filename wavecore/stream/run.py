@@ -97,7 +97,7 @@ def through(
     scale = seasonal_scale(arrays.values, arrays.observed, scene.borders.train, scene.season)
     due = len(origins(scene.borders, "test", shape.window, shape.horizon))
     found, chosen = {}, {}
-    for name in learners_in(model, online, shape, due):
+    for name in need_learners(model, online, shape, due):
         place = None if keep is None else keep.of(name)
         chosen[name] = search(name, model, windows, scene, shape, online, scale, seed, tick, place)
         own = chosen[name].settings
@@ -105,12 +105,6 @@ def through(
         told = tick(name, due)
         test = None if place is None else place.of("test")
         found[name] = stream(learner, windows, scene.borders, shape, own, scene.scaler, scale, tick=told, keep=test)
-    if not found:
-        raise SettingsError(
-            f"online.learners: none of {', '.join(online.learners)} can be run: what learns by steps needs weights, "
-            "replay a memory that begins anew, elf a longer stream",
-            "add frozen",
-        )
     rows: list[Row] = []
     for name, one in found.items():
         rows += _rows(name, one) + _rates(name, chosen[name])
@@ -124,15 +118,26 @@ def through(
     )
 
 
-def learners_in(model: nn.Module, online: OnlineSettings, shape: Shape, rows: int) -> tuple[str, ...]:
-    """The learners of `online` that make sense for `model` in a stream of so many forecasts."""
+def need_learners(model: nn.Module, online: OnlineSettings, shape: Shape, rows: int) -> tuple[str, ...]:
+    """The learners of `online` that make sense for `model` in a stream of so many forecasts.
+
+    Raises:
+        SettingsError: none is left.
+    """
     labels = rows - shape.horizon - online.delay.steps
-    return tuple(
+    found = tuple(
         name
         for name in learners_for(model, online.learners)
         # A regression that says nothing before the stream ends would be `frozen` by another name.
         if name != "elf" or labels > warm_labels(shape.window)
     )
+    if not found:
+        raise SettingsError(
+            f"online.learners: none of {', '.join(online.learners)} can be run: what learns by steps needs weights, "
+            "replay a memory that begins anew, elf a longer stream",
+            "add frozen",
+        )
+    return found
 
 
 def _rows(name: str, one: Streamed) -> list[Row]:
