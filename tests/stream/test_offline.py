@@ -53,5 +53,5 @@ def test_every_variant_is_built_by_its_name() -> None:
     for name in names:
         model = build(stages.get(name), Geometry(T * 2, H, ("a", "b"), 4), settings, "x", 0)
         assert isinstance(model, TitanStream)
-        built[name] = model.settings
+        built[name] = model.settings, settings.online_of("x", name)
     assert len(set(map(str, built.values()))) == len(names)
