@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from ruamel.yaml import YAML, YAMLError
 
 from assets.project import Project
 from assets.storage import write_text
@@ -34,8 +37,6 @@ REPORT_CODE = (
     "wavecore/judge",
 )
 LOCK_WAIT_SECONDS = 120
-# The safe loader; in C where PyYAML was built with it, since the lock files are read often.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def lock_of(file: str) -> str:
@@ -46,9 +47,28 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506  a safe loader
-    except yaml.YAMLError as error:
+        return _parse(path.read_text(encoding="utf-8")) or {}
+    except YAMLError as error:
         raise StorageError(f"{path}: not valid YAML ({error})", "restore it with `git checkout`") from error
+
+
+@lru_cache(maxsize=8)
+def _parse(text: str) -> Any:
+    """By DVC's own parser, to which 1e-05 is a number (to PyYAML it is a text).
+
+    Nobody changes what this gives: a drive asks for the same four files some thirty times a step.
+    """
+    return YAML(typ="safe").load(text)
+
+
+def _dumped_lock(entries: dict[str, Any]) -> str:
+    """A lock file as DVC writes it."""
+    emitter: Any = YAML(typ="safe")
+    stream = StringIO()
+    emitter.default_flow_style = False
+    emitter.sort_base_mapping_type_on_output = False
+    emitter.dump({"schema": "2.0", "stages": entries}, stream)
+    return stream.getvalue()
 
 
 def default_steps(project: Project) -> list[Step]:
@@ -195,9 +215,7 @@ def _write_files(project: Project, also: Iterable[Step]) -> bool:
         entries = {name: entry for name, entry in locked.items() if name in own}
         lock_path = project.root / lock_of(file)
         if entries != (_load(lock_path).get("stages") or {}):
-            write_text(
-                lock_path, yaml.safe_dump({"schema": "2.0", "stages": entries}, sort_keys=False, allow_unicode=True)
-            )
+            write_text(lock_path, _dumped_lock(entries))
             changed = True
     return changed
 
@@ -227,10 +245,10 @@ def _valid_lock(path: Path) -> bool:
     from voluptuous import Invalid
 
     try:
-        COMPILED_LOCKFILE_SCHEMA(yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader))  # noqa: S506  a safe loader
+        COMPILED_LOCKFILE_SCHEMA(_parse(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return True
-    except (OSError, yaml.YAMLError, UnicodeDecodeError, Invalid):
+    except (OSError, YAMLError, UnicodeDecodeError, Invalid):
         return False
     return True
 
