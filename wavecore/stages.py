@@ -134,6 +134,10 @@ STAGES: tuple[Stage, ...] = (
         description="The value one season ago, repeated: what any model must beat.",
     ),
     Stage(
+        "last_value", "last_value", trained=False, seeded=False, below="seasonal_naive",
+        description="The last value, repeated: hard to beat a step ahead, and on series without a season.",
+    ),
+    Stage(
         "dlinear", "dlinear", trained=True, seeded=True, below="seasonal_naive",
         description="Trend and remainder by a moving average, one linear map each (Zeng et al., AAAI 2023).",
         train_switches=_PLAIN_LOSS,

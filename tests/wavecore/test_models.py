@@ -76,6 +76,14 @@ def test_the_seasonal_naive_repeats_the_last_season(window: int, horizon: int, s
             assert torch.equal(got[b, h], x[b, row])
 
 
+@pytest.mark.parametrize("season", [4, 49])
+def test_the_last_value_is_repeated_whatever_the_season(season: int) -> None:
+    x = noise(3, GEOMETRY.window, 3)
+    model = build(stages.get("last_value"), replace(GEOMETRY, season=season), settings_with(), "tiny", 0)
+    got = model(batch_of(x, GEOMETRY.horizon))
+    assert torch.equal(got, x[:, -1:].expand(-1, GEOMETRY.horizon, -1))
+
+
 @pytest.mark.parametrize("season", [0, 49])
 def test_a_season_longer_than_the_window_is_an_error(season: int) -> None:
     with pytest.raises(SettingsError, match=f"season: {season} steps.*window of 48"):

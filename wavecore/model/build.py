@@ -77,11 +77,11 @@ def model_settings(stage: Stage, settings: Settings, benchmark: str) -> Chosen:
         return settings.model_of(benchmark, stage.name, TimeLLMSettings)
     if stage.family == "titan":
         return settings.model_of(benchmark, stage.name, StreamSettings)
-    if stage.family in ("ridge", "seasonal_naive"):
+    if stage.family in ("ridge", "seasonal_naive", "last_value"):
         return settings.model_of(benchmark, stage.name, NoSettings)
     raise SettingsError(
         f"stage {stage.name!r} is of the unknown family {stage.family!r}",
-        "families: dlinear, ridge, seasonal_naive, time_llm, titan",
+        "families: dlinear, last_value, ridge, seasonal_naive, time_llm, titan",
     )
 
 
@@ -112,7 +112,8 @@ def build(stage: Stage, geometry: Geometry, settings: Settings, benchmark: str, 
             return TitanStream(geometry.window, geometry.horizon, len(geometry.channels), chosen, side)
         if stage.family == "ridge":
             return Ridge(geometry.window, geometry.horizon)
-        return SeasonalNaive(geometry.window, geometry.horizon, geometry.season)
+        season = 1 if stage.family == "last_value" else geometry.season
+        return SeasonalNaive(geometry.window, geometry.horizon, season)
 
 
 def _time_llm(geometry: Geometry, settings: TimeLLMSettings, seed: int) -> TimeLLM:
