@@ -27,7 +27,7 @@ INK, MUTED, GRID = "#1f2328", "#656d76", "#d8dee4"
 STAGE_COLOURS = (
     *("#80868d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6a51a3", "#8c5a2b"),
     *("#c1121f", "#3d5a80", "#7a9e1f", "#e58fb8", "#5f0f40", "#20a8a0", "#8d8df0", "#444b54", "#00441b", "#a8a000"),
-    "#ff7f6b",
+    *("#ff7f6b", "#b4b9bf"),
 )
 SPLIT_COLOURS = {"train": None, "select": "#56b4e9", "decide": "#0072b2", "test": "#e69f00"}
 # From the slow bands to the fast ones, dark to light in grey print too (after the cividis map).

@@ -79,7 +79,8 @@ class Forecast:
 def stage_colours(names: Sequence[str]) -> dict[str, str]:
     """One colour per stage by its place on the ladder, so that it is the same in every picture; a variant has its
     stage's, lighter."""
-    known = [name for name in ladder.names() if "." not in name]
+    # The last value came last to the stages and has the last colour, so that the others keep theirs.
+    known = sorted((name for name in ladder.names() if "." not in name), key=lambda name: name == "last_value")
     tops = len(STAGE_COLOURS) - 1
 
     def own(name: str, i: int) -> str:

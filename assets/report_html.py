@@ -87,7 +87,7 @@ STYLE = """
   --flagsoft:#fff4d6;
   --c0:#80868d; --c1:#0072b2; --c2:#d55e00; --c3:#009e73; --c4:#cc79a7; --c5:#e69f00; --c6:#56b4e9;
   --c7:#6a51a3; --c8:#8c5a2b; --c9:#c1121f; --c10:#3d5a80; --c11:#7a9e1f; --c12:#e58fb8; --c13:#5f0f40;
-  --c14:#20a8a0; --c15:#8d8df0; --c16:#444b54; --c17:#00441b; --c18:#a8a000; --c19:#ff7f6b;
+  --c14:#20a8a0; --c15:#8d8df0; --c16:#444b54; --c17:#00441b; --c18:#a8a000; --c19:#ff7f6b; --c20:#b4b9bf;
   --b0:#00204d; --b1:#31446b; --b2:#666970; --b3:#958f78; --b4:#cbba69; --b5:#ffe945; }
 @media (prefers-color-scheme: dark) { :root {
   --page:#0d1117; --card:#11161d; --soft:#161c24; --line:#2d343d; --ink:#e6edf3; --muted:#9aa4af; --grid:#2d343d;
@@ -95,7 +95,7 @@ STYLE = """
   --flagsoft:#332a0e;
   --c0:#8f979f; --c1:#4ba9e8; --c2:#ff8a47; --c3:#35c89b; --c4:#e59bc6; --c5:#f2b84b; --c6:#8fd0f7;
   --c7:#a995e0; --c8:#d0a06e; --c9:#f2646f; --c10:#7fa3cf; --c11:#a9cf4a; --c12:#f2b3d0; --c13:#c46a9c;
-  --c14:#5fd6ce; --c15:#b4b4ff; --c16:#9aa3ad; --c17:#6f9e6a; --c18:#d6cf4a; --c19:#ff9d8c;
+  --c14:#5fd6ce; --c15:#b4b4ff; --c16:#9aa3ad; --c17:#6f9e6a; --c18:#d6cf4a; --c19:#ff9d8c; --c20:#5b626b;
   --b0:#3d6bb3; --b1:#5f7fb5; --b2:#8d929b; --b3:#b0a98d; --b4:#d6c675; --b5:#ffec5c; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }

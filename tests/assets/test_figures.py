@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from assets import figures
+from assets.drawing import CSS_NAMES
+from assets.report_html import STYLE
 from wavecore import stages
 from wavecore.judge.significance import Comparison
 
@@ -121,6 +123,9 @@ def test_a_stage_has_one_colour_everywhere() -> None:
 def test_no_two_stages_share_a_colour() -> None:
     names = stages.names()
     assert len(set(figures.stage_colours(names).values())) == len(names) > 30
+    # The page has each colour of its pictures twice: for light and for dark.
+    for name in CSS_NAMES.values():
+        assert STYLE.count(f"--{name}:#") == 2, name
 
 
 def test_a_gap_is_left_blank_and_no_peak_is_lost() -> None:
