@@ -52,7 +52,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise StorageError(f"{path}: not valid YAML ({error})", "restore it with `git checkout`") from error
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _parse(text: str) -> Any:
     """By DVC's own parser, to which 1e-05 is a number (to PyYAML it is a text).
 
