@@ -20,11 +20,11 @@ def _far(b: BenchmarkReport) -> tuple[str, ...]:
 
 
 def _telling(b: BenchmarkReport) -> list[str]:
-    """The stages that a crowded picture shows: all where they are few, else two baselines, `base` and the best ones."""
+    """The stages that a crowded picture shows: all where they are few, else the baselines, `base` and the best ones."""
     names = [s.stage for s in b.stages]
     if len(names) <= figures.FEW:
         return names
-    known = [name for name in ("seasonal_naive", "dlinear", "base") if name in names]
+    known = [name for name in ("seasonal_naive", "last_value", "dlinear", "base") if name in names]
     scored = sorted((s for s in b.stages if s.mean("mse") is not None), key=lambda s: s.mean("mse") or 0.0)
     return [name for name in names if name in {*known, *(s.stage for s in scored[:3])}]
 

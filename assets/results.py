@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wavecore.judge.significance import Comparison
 
 # What every stage is held against beside the one below it, where it stands above them.
-_BASELINES = ("seasonal_naive", "dlinear", "reference", "base")
+_BASELINES = ("seasonal_naive", "last_value", "dlinear", "reference", "base")
 _BOOTSTRAP_SEED = 0
 
 

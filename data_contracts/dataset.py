@@ -17,21 +17,33 @@ from data_contracts.durations import Step, parse_step
 from wavecore.errors import SettingsError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+# What YAML reads as a number or a truth, by its old rules (params.yaml) or its new ones (DVC).
+_NO_TEXT = re.compile(r"[0-9][0-9_]*(e[0-9]+)?|0[box][0-9a-f_]+|y|n|yes|no|on|off|true|false|null")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MISSING_MARKS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+
+
+def reads_otherwise(name: str) -> bool:
+    """Whether YAML reads this name as a number or a truth, not as text."""
+    return _NO_TEXT.fullmatch(name) is not None
 
 
 def check_name(name: str, what: str) -> str:
     """Give back `name` if it may stand in a path, a partition key and a query; `what` says whose name it is.
 
     Raises:
-        SettingsError: it may not: capitals, blanks, quotes, dots, slashes, or longer than 64 characters.
+        SettingsError: it may not: capitals, blanks, quotes, dots, slashes, over 64 characters, or a number to YAML.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > 64:
         raise SettingsError(
             f"{what}: {name!r} is no usable name",
             "use small letters, digits and _ only, starting with a letter or digit, at most 64 characters",
+        )
+    if reads_otherwise(name):
+        raise SettingsError(
+            f"{what}: {name!r} is no usable name: YAML reads it as a number or as yes or no",
+            f"put a letter before it, as in 's{name}'",
         )
     return name
 

@@ -19,6 +19,11 @@ from wavecore.learn.manifest import code_hash
 from wavecore.rooms import ONLINE_ROOMS, judge_rooms, train_rooms
 
 
+def _is_code(path: str) -> bool:
+    """Whether a dep is a module or a room of modules; beside its modules data_contracts/ holds what people declare."""
+    return path.startswith(("wavecore", "assets")) or path.endswith(".py")
+
+
 def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any]) -> tuple[list[Step], list[str]]:
     """Split stale steps into those where nothing but code changed, and reasons for the others."""
     fine, others = [], []
@@ -32,7 +37,7 @@ def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any])
             for path, how in change.get("changed deps", {}).items():
                 if isinstance(how, dict):
                     reasons += [f"{path}: {key} is {state}" for key, state in how.items()]
-                elif not (path.startswith(("wavecore", "assets")) and how == "modified"):
+                elif not (_is_code(path) and how == "modified"):
                     reasons.append(f"{path}: {how}")
             reasons += [f"{path}: {how}" for path, how in change.get("changed outs", {}).items()]
         if step is None or reasons:
@@ -45,7 +50,7 @@ def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any])
 def accept(project: Project, because: str) -> list[str]:
     """Record that the present code gives the same results, and commit it as such.
 
-    Only steps where nothing but code under wavecore/ or assets/ changed are accepted.
+    Only steps where nothing but code changed are accepted.
 
     Returns:
         Names of the steps accepted.

@@ -14,7 +14,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML, YAMLError
 
@@ -62,12 +61,20 @@ def _parse(text: str) -> Any:
 
 
 def _dumped_lock(entries: dict[str, Any]) -> str:
-    """A lock file as DVC writes it."""
+    """A lock file as DVC writes it: by its own function, which wraps long paths in its own way."""
+    from dvc.utils.serialize import dumps_yaml  # type: ignore[import-untyped]
+
+    text: str = dumps_yaml({"schema": "2.0", "stages": entries})
+    return text
+
+
+def _dumped(document: dict[str, Any]) -> str:
+    """A pipeline file, by the library that DVC reads it with: a key like `1e5` gets its quotes."""
     emitter: Any = YAML(typ="safe")
-    stream = StringIO()
-    emitter.default_flow_style = False
+    emitter.default_flow_style, emitter.allow_unicode, emitter.width = False, True, 200
     emitter.sort_base_mapping_type_on_output = False
-    emitter.dump({"schema": "2.0", "stages": entries}, stream)
+    stream = StringIO()
+    emitter.dump(document, stream)
     return stream.getvalue()
 
 
@@ -151,7 +158,7 @@ def _content(project: Project, steps: Sequence[Step], file: str) -> str:
             }
             for out in drawn
         ]
-    return _HEADER + yaml.safe_dump(document, sort_keys=False, width=200, allow_unicode=True)
+    return _HEADER + _dumped(document)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from assets.ingest.sentinels import suspicious
 from assets.ingest.sizes import levels_of, sizes
 from assets.ingest.treat import Treated, treat
 from data_contracts.catalog import Dataset, Format, Licence, OwnSource, Treatment
+from data_contracts.dataset import reads_otherwise
 from data_contracts.durations import DAY, Step, step_text
 from wavecore.errors import DataError
 
@@ -53,11 +54,13 @@ class Understanding:
 
 
 def suggested_name(path: Path) -> str:
-    """A name from a file's name: `Strom Süd.csv` gives `strom_sued`; empty where nothing usable is in it."""
+    """A name from a file's name: `Strom Süd.csv` gives `strom_sued`, `2024.csv` `series_2024`; empty where nothing
+    usable is in it."""
     text = path.name.split(".")[0].lower()
     for letter, plain in (("ä", "ae"), ("ö", "oe"), ("ü", "ue"), ("ß", "ss")):
         text = text.replace(letter, plain)
-    return re.sub(r"[^a-z0-9]+", "_", text).strip("_")[:40].strip("_")
+    name = re.sub(r"[^a-z0-9]+", "_", text).strip("_")[:40].strip("_")
+    return f"series_{name}" if reads_otherwise(name) else name
 
 
 def understand(

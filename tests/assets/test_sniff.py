@@ -350,6 +350,8 @@ def test_no_file(tmp_path: Path) -> None:
         ("a.b.csv", "a"),
         ("../x'\"y.csv", "x_y"),
         ("2024-Load.parquet", "2024_load"),
+        ("2024.csv", "series_2024"),
+        ("On.csv", "series_on"),
         ("日本.csv", ""),
     ],
 )

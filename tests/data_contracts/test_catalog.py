@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from data_contracts.catalog import (
     Benchmark,
@@ -96,6 +98,25 @@ def test_feature_key() -> None:
 def test_unusable_names(name: str) -> None:
     with pytest.raises(SettingsError, match=r"dataset: .* is no usable name"):
         check_name(name, "dataset")
+
+
+@pytest.mark.parametrize("name", ["1e5", "2024", "12_000", "0x1f", "0o17", "0b1", "no", "on", "true", "null", "y"])
+def test_names_that_yaml_reads_otherwise(name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"'{name}' is no usable name: YAML reads it") as error:
+        check_name(name, "dataset")
+    assert f"'s{name}'" in error.value.fix
+    assert check_name(f"s{name}", "dataset") == f"s{name}"
+
+
+@given(st.text("0123456789_eboxfnyatrulsi", min_size=1, max_size=6))
+def test_a_usable_name_is_itself_to_both_readers_of_yaml(name: str) -> None:
+    try:
+        check_name(name, "dataset")
+    except SettingsError:
+        return
+    assert yaml.safe_load(name) == name
+    for pure in (True, False):
+        assert YAML(typ="safe", pure=pure).load(name) == name
 
 
 BAD = [

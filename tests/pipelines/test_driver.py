@@ -213,8 +213,8 @@ def test_runs_whose_process_is_gone_are_marked_as_failed() -> None:
 def test_accept_takes_code_and_nothing_else(mine: Path) -> None:
     before, lock = artifacts(mine), (mine / "dvc.lock").read_bytes()
     assert "no step is out of date" in refused(mine, "accept", "--because", "nothing was changed")
-    for room in ("learn/loop.py", "judge/metrics.py"):
-        with (mine / "wavecore" / room).open("a") as file:
+    for module in ("wavecore/learn/loop.py", "wavecore/judge/metrics.py", "data_contracts/dataset.py"):
+        with (mine / module).open("a") as file:
             file.write("# a remark\n")
     assert "no reason" in refused(mine, "accept", "--because", "  ")
 
@@ -229,10 +229,10 @@ def test_accept_takes_code_and_nothing_else(mine: Path) -> None:
     edit(params, "weight_decay: 0.5", "weight_decay: 0.0")
 
     said = fine(mine, "accept", "--because", "a remark; the tests of the room still pass")
-    assert {line.split()[-1] for line in said.out.splitlines()} == MODELS | EVALUATIONS
+    assert {line.split()[-1] for line in said.out.splitlines()} == MODELS | EVALUATIONS | {"series@tiny"}
     (entry,) = map(json.loads, (mine / "results" / "accepted.jsonl").read_text().splitlines())
     assert entry["because"] == "a remark; the tests of the room still pass"
-    assert set(entry["steps"]) == MODELS | EVALUATIONS
+    assert set(entry["steps"]) == MODELS | EVALUATIONS | {"series@tiny"}
     assert len(entry["code"]) == 2
     up_to_date(mine)
 

@@ -92,7 +92,7 @@ def test_the_pipeline_files_in_git_are_the_generated_ones(tmp_path: Path) -> Non
 def test_lock_files_are_read_and_written_as_dvc_does() -> None:
     import ruamel.yaml
 
-    from pipelines.dvc_files import ON_DEMAND, ROOT, _dumped_lock, _parse, lock_of
+    from pipelines.dvc_files import ON_DEMAND, ROOT, _dumped, _dumped_lock, _parse, lock_of
 
     # DVC reads them with ruamel.yaml; without its parser in C every command takes twice as long.
     assert ruamel.yaml.__with_libyaml__
@@ -101,8 +101,9 @@ def test_lock_files_are_read_and_written_as_dvc_does() -> None:
         assert _parse(text) == ruamel.yaml.YAML(typ="safe", pure=True).load(text)
         assert _dumped_lock(_parse(text)["stages"]) == text
     # A small rate is a number, a hash that looks like one is a text, in both directions.
-    odd = {"a": {"params": {"rate": 1e-05}, "md5": "12345678901234567890123456789e12"}}
+    odd = {"a": {"params": {"rate": 1e-05, "none": None}, "md5": "12345678901234567890123456789e12", "1e5": "x" * 90}}
     assert ruamel.yaml.YAML(typ="safe", pure=True).load(_dumped_lock(odd))["stages"] == odd
+    assert ruamel.yaml.YAML(typ="safe", pure=True).load(_dumped(odd)) == odd
 
 
 def test_few_missing_artifacts_are_named_and_many_counted() -> None:
