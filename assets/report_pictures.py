@@ -46,11 +46,15 @@ def pictures(b: BenchmarkReport, anchor: str) -> str:
     compared = len(pairs)
     if compared > 2 * figures.FEW:
         below = {(s.stage, s.comparison.other) for s in b.stages if s.comparison is not None}
-        pairs = [c for c in pairs if c.other in ("base", "dlinear") or (c.stage, c.other) in below] or pairs
+        # A variant (base.averaged) is told by what it is a variant of.
+        near = [
+            c for c in pairs if (c.stage, c.other) in below or (c.other in ("base", "dlinear") and "." not in c.stage)
+        ]
+        pairs = near or pairs
     chosen = (
         ""
         if len(pairs) == compared
-        else " To base, dlinear and the stage below; <code>wavecore compare</code> has all pairs."
+        else " To the stage below and, but for variants, base and dlinear; <code>wavecore compare</code> has all pairs."
     )
     by_scale = {s.stage: s.by_scale for s in b.stages if len(s.by_scale) and s.stage not in far}
     add(
