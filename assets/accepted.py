@@ -37,13 +37,16 @@ def record(project: Project, entry: dict[str, Any]) -> None:
 
 
 def equal_code(project: Project, was: str, now: str) -> bool:
-    """Whether code of hash `was` was accepted, in one or several steps, as giving the results of `now`."""
+    """Whether code of hash `was` gives the results of `now`: as accepted in one or several steps, whichever came first.
+
+    Two refactors of one code that were accepted apart are equal to each other, too.
+    """
+    pairs = [pair for entry in records(project) for pair in entry.get("code", [])]
     reached, todo = {was}, [was]
     while todo:
         at = todo.pop()
-        for entry in records(project):
-            for old, new in entry.get("code", []):
-                if old == at and new not in reached:
-                    reached.add(new)
-                    todo.append(new)
+        for pair in pairs:
+            if at in pair:
+                todo += [code for code in pair if code not in reached]
+                reached.update(pair)
     return now in reached

@@ -94,7 +94,7 @@ def take(project: Project, benchmark: str, folder: Path, chosen: tuple[str, ...]
     for rung, files in taken:
         ran_there, target = files.pop(RAN), project.results(benchmark, rung.stage)
         with partition_lock(project, "evaluation", f"{benchmark}|{rung.stage}"):
-            with new_folder(seed_folder(target, rung.seed), project.store / "tmp") as new:
+            with new_folder(seed_folder(target, rung.seed), project.unfinished_for(target)) as new:
                 for name, text in files.items():
                     write_text(new / name, text)
             summaries(target)

@@ -121,7 +121,11 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
         (own / name).write_text(whole)
     assert not (mine / "results" / "tiny" / "dlinear" / "seed=1").exists()
 
+    # Unfinished files lie beside `results/`: the store may be on another disk, from which nothing can be renamed there.
+    shutil.rmtree(mine / "store" / "tmp")
+    (mine / "store" / "tmp").write_text("no folder")
     assert "taken: dlinear seed 1" in fine(mine, *ASK, "--take", str(folder)).err
+    (mine / "store" / "tmp").unlink()
     assert {state for _, _, state in states(fine(mine, *ASK, "--dry-run", "--json"))} == {"done"}
     rows = [json.loads(line) for line in fine(mine, "leaderboard", "--json").out.splitlines()]
     assert {row["device"] for row in rows} == {"cpu"}
