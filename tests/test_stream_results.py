@@ -7,24 +7,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "stream_results.md").read_text(encoding="utf-8")
 
-Table = list[dict[str, str]]
 
-
-def section(title: str) -> str:
-    return re.split(r"^## ", PAGE.split(f"\n## {title}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def table(text: str, head: str) -> Table:
-    """The rows below the head that begins so, a column's name to its cell."""
-    lines = text[text.index(head) :].split("\n\n")[0].splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    # Two columns of one name (p, p) are told apart by the one before.
-    names = [name if cells[0].count(name) == 1 else f"{cells[0][i - 1]}: {name}" for i, name in enumerate(cells[0])]
-    return [dict(zip(names, row, strict=True)) for row in cells[2:]]
+def table(title: str, head: str) -> tuple[list[str], list[list[str]]]:
+    """Of the table in this section whose head begins so: the columns' names, and the rows that are of a stage here."""
+    section = re.split(r"^## ", PAGE.split(f"\n## {title}\n")[1], maxsplit=1, flags=re.MULTILINE)[0]
+    lines = section[section.index(head) :].split("\n\n")[0].splitlines()
+    names, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return names, [[row[0].strip("`"), *row[1:]] for row in rows if row[0].startswith("`")]
 
 
 def mean(benchmark: str, stage: str, learner: str, metric: str) -> float | None:
-    """Over three seeds; None where that learner did not stream."""
+    """Over three seeds, or of one that learns nothing; None where that learner did not stream."""
     found = []
     for path in sorted((ROOT / "results" / "online" / benchmark / stage).glob("seed=*/metrics.json")):
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
@@ -36,26 +29,21 @@ def mean(benchmark: str, stage: str, learner: str, metric: str) -> float | None:
 def percent(value: float | None, other: float | None) -> str:
     assert value is not None
     assert other is not None
-    return f"{100 * (value / other - 1):+.1f}%".replace("+0.0", "0.0").replace("-0.0", "0.0")
+    shown = f"{100 * (value / other - 1):+.1f}%"
+    return "0.0%" if shown in ("+0.0%", "-0.0%") else shown
 
 
 def held(title: str, suffix: str) -> int:
-    """Holds a table of learners against horizons; the number of cells."""
-    head = "| stage | learner | ETT"
-    line = section(title)[section(title).index(head) :].splitlines()[0]
-    names, of = [], ""
-    for column in (cell.strip() for cell in line.strip("|").split("|")[2:]):
+    """Holds a table of learners against horizons, the lowest of each column in bold; the number of cells."""
+    names, rows = table(title, "| stage | learner | ETT")
+    of, count = "", 0
+    for i, column in enumerate(names[2:], start=2):
         of, step = column.lower().split(", ") if "," in column else (of, column)
-        names.append(f"{of}_96to{step}{suffix}")
-    rows = [line.strip("|").split("|") for line in section(title).splitlines() if line.startswith("| `")]
-    told = {(row[0].strip().strip("`"), row[1].strip()): [cell.strip() for cell in row[2:]] for row in rows}
-    count = 0
-    for i, name in enumerate(names):
-        means = {key: mean(name, *key, "mse") for key in told}
-        least = min(value for value in means.values() if value is not None)
-        for key, value in means.items():
+        means = [mean(f"{of}_96to{step}{suffix}", row[0], row[1], "mse") for row in rows]
+        least = min(value for value in means if value is not None)
+        for row, value in zip(rows, means, strict=True):
             shown = "–" if value is None else f"**{value:.3f}**" if value == least else f"{value:.3f}"
-            assert told[key][i] == shown, (name, key)
+            assert row[i] == shown, (row[:2], column)
             count += 1
     return count
 
@@ -66,35 +54,40 @@ def test_the_tables_of_learners_are_those_of_the_results() -> None:
 
 
 def test_the_table_of_titan_is_that_of_the_results() -> None:
-    rows = table(section("`titan` on ETTh1, 24 steps ahead"), "| stage | learner | R²")
+    names, rows = table("`titan` on ETTh1, 24 steps ahead", "| stage | learner | R²")
     assert len(rows) >= 10
-    for row in rows:
-        stage, learner, name = row["stage"].strip("`"), row["learner"], "etth1_96to24"
+    for cells in rows:
+        row, benchmark = dict(zip(names, cells, strict=True)), "etth1_96to24"
+        stage, learner = row["stage"], row["learner"]
         for column, metric in (("R²", "r2"), ("MSE", "mse"), ("MAE", "mae")):
-            value = mean(name, stage, learner, metric)
+            value = mean(benchmark, stage, learner, metric)
             assert value is not None
             assert row[column].strip("*") == f"{value:.3f}", (stage, learner, column)
-        mse = mean(name, stage, learner, "mse")
+        mse = mean(benchmark, stage, learner, "mse")
         if row["MSE against frozen"]:
-            assert row["MSE against frozen"] == percent(mse, mean(name, stage, "frozen", "mse")), (stage, learner)
+            assert row["MSE against frozen"] == percent(mse, mean(benchmark, stage, "frozen", "mse")), (stage, learner)
         if row["against `dlinear` online"]:
-            other = mean(name, "dlinear", "online", "mse")
+            other = mean(benchmark, "dlinear", "online", "mse")
             assert row["against `dlinear` online"] == percent(mse, other), (stage, learner)
         if row["rate"]:
-            rate = mean(name, stage, learner, "rate")
+            rate = mean(benchmark, stage, learner, "rate")
             assert rate is not None
             assert abs(float(row["rate"]) / rate - 1) < 1e-9, (stage, learner)
 
 
 def test_the_ablations_are_those_of_the_results() -> None:
-    rows = table(section("Ablations"), "| variant |")
-    assert len(rows) >= 6
-    for row in rows:
-        stage = row["variant"].strip("`")
-        mse = mean("demo", stage, "online", "mse")
-        assert row["MSE online"] == f"{mse:.4f}", stage
-        assert row["against frozen"] == percent(mse, mean("demo", stage, "frozen", "mse")), stage
-        if row["against `titan` online"]:
-            assert row["against `titan` online"] == percent(mse, mean("demo", "titan", "online", "mse")), stage
-    told = {row["variant"].strip("`") for row in rows}
-    assert {path.name for path in (ROOT / "results" / "online" / "demo").glob("titan*")} <= told
+    names, rows = table("Ablations", "| variant |")
+    for cells in rows:
+        row = dict(zip(names, cells, strict=True))
+        frozen, online = (mean("demo", row["variant"], learner, "mse") for learner in ("frozen", "online"))
+        assert (row["MSE frozen"], row["MSE online"]) == (f"{frozen:.4f}", f"{online:.4f}"), row
+        assert row["against frozen"] == percent(online, frozen), row
+        for column, value, learner in (
+            ("against `titan` frozen", frozen, "frozen"),
+            ("against `titan` online", online, "online"),
+        ):
+            other = mean("demo", "titan", learner, "mse")
+            # Left empty of `titan` itself, and of what is frozen where a variant has its weights.
+            assert row[column] in (percent(value, other), "" if value == other else None), row
+    told = {cells[0] for cells in rows}
+    assert {path.name for path in (ROOT / "results" / "online" / "demo").glob("titan*")} == told
