@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +32,17 @@ def records(project: Project) -> list[dict[str, Any]]:
     return found
 
 
-def record(project: Project, entry: dict[str, Any]) -> None:
-    """Add one acceptance."""
-    lines = [json.dumps(e, sort_keys=True) for e in (*records(project), entry)]
-    write_text(record_file(project), "\n".join(lines) + "\n")
+@contextmanager
+def recorded(project: Project, entry: dict[str, Any]) -> Iterator[None]:
+    """Add one acceptance, and take it back if what is done under it fails. One process at a time."""
+    path, before = record_file(project), records(project)
+    text = path.read_text(encoding="utf-8") if path.is_file() else None
+    write_text(path, "\n".join(json.dumps(e, sort_keys=True) for e in (*before, entry)) + "\n")
+    try:
+        yield
+    except BaseException:
+        path.unlink() if text is None else write_text(path, text)
+        raise
 
 
 def equal_code(project: Project, was: str, now: str) -> bool:
@@ -41,6 +50,8 @@ def equal_code(project: Project, was: str, now: str) -> bool:
 
     Two refactors of one code that were accepted apart are equal to each other, too.
     """
+    if was == now:
+        return True
     pairs = [pair for entry in records(project) for pair in entry.get("code", [])]
     reached, todo = {was}, [was]
     while todo:

@@ -1,9 +1,8 @@
 """evaluation: every test window scored; metrics and per-origin losses in `results/`, forecasts in the store."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 
@@ -11,19 +10,14 @@ from assets.lineage import column_lineage
 from assets.partitions import BENCHMARK_TO_MODEL, MODELS
 from assets.producing import Made, Work, check_specs, produce
 from assets.project import seed_folder, seeds_in
-from assets.standing import made_now
-from assets.storage import read_json, to_json, write_text
+from assets.scoring import FORECASTS, INSIDE, copy_seeds, loss_contract, metric, score_seed, summaries
+from assets.standing import made_now, stand
+from assets.storage import read_json
 from assets.versions import Versions
 from wavecore.errors import StorageError
-from wavecore.judge.files import LOSSES, MANIFEST, METRICS, RESULTS, identity, intact, results_hash, rows_json, texts
+from wavecore.judge.files import LOSSES, MANIFEST, METRICS, identity, intact
 from wavecore.rooms import judge_rooms
 from wavecore.stages import get as get_stage
-
-if TYPE_CHECKING:
-    from data_contracts.outcomes import ContractResult
-
-FORECASTS = "forecasts.parquet"
-INSIDE = "inside.json"
 
 
 @dg.asset(
@@ -72,7 +66,7 @@ def _evaluation(work: Work) -> Made:
         due = _identity(ground, seed_folder(models, seed), code)
         keep = [s for s in seeds_in(results) if s in wanted and s != seed]
         if not _stands(work, seed_folder(results, seed), seed_folder(work.outs[1], seed), due):
-            contracts.append(_score(work, ground, seed, due, keep))
+            contracts.append(score_seed(work, ground, seed, due, keep))
             scored.append(seed)
     if set(seeds_in(results)) - set(wanted):
         _rewrite(work, [s for s in seeds_in(results) if s in wanted])
@@ -87,174 +81,16 @@ def _identity(ground: Any, model: Path, code: str) -> dict[str, Any]:
 
 
 def _stands(work: Work, results: Path, forecasts: Path, due: dict[str, Any]) -> bool:
-    from assets.accepted import equal_code
-
-    paths = [results / MANIFEST, forecasts / MANIFEST]
-    needed = [*paths, results / METRICS, forecasts / FORECASTS]
-    if get_stage(work.key.split("|")[1]).family == "time_llm":
-        needed.append(forecasts / INSIDE)
-    if not all(path.is_file() for path in needed):
-        return False
-    found, beside = (read_json(path) for path in paths)
-    if found != beside:
-        return False  # a run ended between the two
-    same = {k: v for k, v in found.items() if k not in ("code_hash", RESULTS)} == {
-        k: v for k, v in due.items() if k != "code_hash"
-    }
-    return same and intact(results, found) and equal_code(work.project, found["code_hash"], due["code_hash"])
-
-
-def _score(work: Work, ground: Any, seed: int, due: dict[str, Any], keep: list[int]) -> Any:
-    from tqdm import tqdm
-
-    from assets.model import timing_file
-    from assets.told import told_windows
-    from wavecore.judge.scoring import score
-    from wavecore.learn.checkpoint import load_model
-    from wavecore.learn.device import place_of, threads
-    from wavecore.model.build import from_config
-    from wavecore.series.splits import origins
-
-    benchmark, stage = work.key.split("|")
-    loaded = load_model(seed_folder(work.project.models(benchmark, stage), seed), from_config)
-    # In float32 on the device that trains; sums are in float64 (the judge).
-    loaded.model.to(place_of(ground.settings.train_of(benchmark, stage)).device)
-    windows, told = told_windows(work.project, ground, get_stage(stage), loaded.model)
-    if told:
-        work.context.log.info(f"{benchmark} {stage} seed {seed}: token ids of prompts: {told}")
-    test = origins(ground.borders, "test", ground.benchmark.window, ground.benchmark.horizon)
-    with (
-        threads(ground.settings.train.threads),
-        tqdm(total=len(test), desc=f"{benchmark} {stage} seed {seed}: test", unit="window", disable=None) as bar,
-    ):
-        found = score(loaded.model, windows, ground.scene, loaded.manifest["dtype"], bar.update)
-    seen = _look(ground, loaded.model, windows, int(test[len(test) // 2]))
-    contract = work.require(loss_contract(ground, found.losses))
-    from assets.tables import write_parquet
-
-    files = texts(benchmark, stage, seed, found.rows, found.losses)
-    with work.folders() as folders:
-        for target, folder in zip(work.outs, folders, strict=True):
-            _copy(target, folder, keep)
-            seed_folder(folder, seed).mkdir()
-            write_text(seed_folder(folder, seed) / MANIFEST, to_json(due | {RESULTS: results_hash(files)}))
-        kept = [_sample(ground, *one) for one in found.samples]
-        write_parquet(seed_folder(folders[1], seed) / FORECASTS, kept)
-        if seen is not None:
-            write_text(seed_folder(folders[1], seed) / INSIDE, rows_json(seen))
-        own = seed_folder(folders[0], seed)
-        for name, text in files.items():
-            write_text(own / name, text)
-        summaries(folders[0])
-    path = timing_file(work.project, benchmark, stage, seed)
-    before = read_json(path) if path.is_file() else {}
-    write_text(path, to_json(before | {"eval_seconds": round(found.seconds, 2)}))
-    return contract
-
-
-def loss_contract(ground: Any, losses: dict[str, Any]) -> "ContractResult":
-    """The losses of one seed (columns origin, mse, mae) held against the suite `evaluation`."""
-    import polars as pl
-
-    from data_contracts.contracts import validate
-
-    return validate(
-        "evaluation",
-        pl.DataFrame(losses, schema={"origin": pl.Int64, "mse": pl.Float64, "mae": pl.Float64}),
-        {
-            "window": ground.benchmark.window,
-            "horizon": ground.benchmark.horizon,
-            "borders": ground.borders,
-            "missing": ground.dataset.treatment.missing,
-        },
-    )
-
-
-def _look(ground: Any, module: Any, windows: Any, origin: int) -> dict[str, Any] | None:
-    """One test window seen from inside the model, with its prompt; None for a model without prototypes."""
-    from wavecore.inside import look, stayed, two_streams
-    from wavecore.model.groups import parts
-    from wavecore.model.time_llm import TimeLLM
-
-    if not isinstance(module, TimeLLM):
-        return None
-    x = windows.batch([origin]).x
-    told = module.prompts(x.to(module.mapping.weight.device))
-    found = {
-        "window": origin - ground.benchmark.window,
-        "channel": ground.arrays.channels[0],
-        "patch": [ground.benchmark.patch.length, ground.benchmark.patch.stride],
-        "reads": "patches" if module.wavelets is None or module.wavelets.reads_patches else "wavelets",
-        "prompt": told[0].text if told else "",
-        "prompt tokens": [len(p.ids) for p in told],
-        "parts": [list(p) for p in parts(module)],
-        **look(module, x[0]).as_plain(),
-        **({"budget": kept} if (kept := stayed(module, x[0])) else {}),
-        **({"streams": both} if (both := two_streams(module, x[0])) else {}),
-    }
-    # One patch per line.
-    found["rows"] = found.pop("attention")
-    return found
-
-
-def _sample(ground: Any, origin: int, ahead: Any, truth: Any, mask: Any) -> dict[str, Any]:
-    """Forecast and truth of one test window in original units: one row per channel, [N, H] lists."""
-    import numpy as np
-
-    horizon = ground.benchmark.horizon
-    real = ground.scaler.inverse(np.where(mask, truth, np.nan))
-    return {
-        "window": np.full(len(ground.arrays.channels), origin - ground.benchmark.window),
-        "origin": np.full(len(ground.arrays.channels), origin),
-        "first": np.full(len(ground.arrays.channels), ground.arrays.timestamps[origin]),
-        "channel": np.array(ground.arrays.channels),
-        "forecast": ground.scaler.inverse(ahead.astype(np.float64)).T.astype(np.float32).reshape(-1, horizon),
-        "truth": real.T.astype(np.float32).reshape(-1, horizon),
-    }
-
-
-def metric(long: dict[str, Any], name: str, group: str = "overall", key: str = "all") -> float | None:
-    """One value out of a seed's metrics.json."""
-    for m, g, k, value, _ in long["rows"]:
-        if (m, g, k) == (name, group, key):
-            return float(value) if value is not None else None
-    return None
-
-
-def summaries(folder: Path) -> None:
-    """metrics.json (for `dvc metrics`) and steps.csv (for `dvc plots`) over all seeds of the folder."""
-    summary: dict[str, Any] = {}
-    steps: dict[int, list[tuple[float, float]]] = {}
-    for seed in seeds_in(folder):
-        long = read_json(seed_folder(folder, seed) / METRICS)
-        summary[f"seed={seed}"] = {name: metric(long, name) for name in ("mse", "mae", "mase")} | {
-            name: int(metric(long, name) or 0) for name in ("n_series", "n_windows", "n_origins_unscored")
-        }
-        for m, group, key, value, _ in long["rows"]:
-            if group == "step" and m == "mse" and value is not None:
-                mae = metric(long, "mae", "step", key)
-                steps.setdefault(int(key), []).append((value, mae if mae is not None else float("nan")))
-    write_text(folder / METRICS, to_json(summary))
-    lines = ["step,mse,mae"]
-    for step, values in sorted(steps.items()):
-        mse, mae = (sum(v[i] for v in values) / len(values) for i in (0, 1))
-        lines.append(f"{step},{mse:.6g},{mae:.6g}")
-    write_text(folder / "steps.csv", "\n".join(lines) + "\n")
+    needed = [FORECASTS, INSIDE] if get_stage(work.key.split("|")[1]).family == "time_llm" else [FORECASTS]
+    return stand(work.project, results, forecasts, due, needed) and intact(results, read_json(results / MANIFEST))
 
 
 def _rewrite(work: Work, seeds: list[int]) -> None:
     """Drop the seeds that params.yaml no longer asks for."""
     with work.folders() as folders:
         for target, folder in zip(work.outs, folders, strict=True):
-            _copy(target, folder, seeds)
+            copy_seeds(target, folder, seeds)
         summaries(folders[0])
-
-
-def _copy(source: Path, target: Path, seeds: list[int]) -> None:
-    """What is there of these seeds: in a fresh clone git has the results of all, but nobody their forecasts."""
-    for seed in seeds:
-        if seed_folder(source, seed).is_dir():
-            shutil.copytree(seed_folder(source, seed), seed_folder(target, seed))
 
 
 def _report(work: Work, ground: Any, complete: bool, scored: list[int], contracts: list[Any]) -> Made:

@@ -2,19 +2,19 @@
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from assets.fitting import fit_seed
 from assets.lineage import column_lineage
 from assets.locks import compute_lock
 from assets.partitions import BENCHMARK_TO_MODEL, MODELS
 from assets.producing import Made, Work, produce
 from assets.project import seed_folder, seeds_in
-from assets.storage import read_json, to_json, write_text
 from assets.versions import Versions
 from wavecore.errors import SettingsError, StorageError
 from wavecore.stages import Stage
@@ -72,7 +72,7 @@ def _model(work: Work) -> Made:
         standing = next((p for p in (seed_folder(target, seed), finished) if _stands(work, p, expected)), None)
         if standing is None and due:
             with compute_lock(work.project, work.context.log.info):
-                notes += _train(work, ground, chosen, seed, finished)
+                notes += fit_seed(work, ground, chosen, seed, finished, partial(_guard, work, ground, chosen, seed))
             trained.append(seed)
             standing = finished
         if standing is not None:
@@ -111,82 +111,7 @@ def _stands(work: Work, folder: Path, expected: dict[str, Any]) -> bool:
     return True
 
 
-def _train(work: Work, ground: Any, stage: Stage, seed: int, finished: Path) -> list[str]:
-    """Train one seed and save it as `finished`, outside the artifact. Returns what a user should know."""
-    from assets.told import told_windows
-    from assets.training import expected_of
-    from wavecore.learn.checkpoint import save_model
-    from wavecore.learn.finishing import finish, regress
-    from wavecore.learn.loop import train
-    from wavecore.learn.manifest import hash_of, manifest
-    from wavecore.model.build import build
-    from wavecore.rooms import train_rooms
-
-    where = f"{ground.benchmark.name} {stage.name} seed {seed}"
-    config, settings = ground.config(stage, seed), ground.train_settings(stage)
-    module = build(stage, ground.geometry_of(stage), ground.settings, ground.benchmark.name, seed)
-    expected = expected_of(work.project, ground, stage, seed)
-    curve: list[dict[str, Any]] = []
-    notes: list[str] = []
-    calibration: list[dict[str, Any]] = []
-    steps = best = 0
-    if stage.trained:
-        _guard(work, module, ground, settings, where)
-    regression = regress(module, ground.windows, ground.borders, expected["device"], expected["threads"])
-    if not stage.trained:
-        calibration = finish(module, ground.windows, ground.borders, settings, regression)
-    else:
-        windows, told = told_windows(work.project, ground, stage, module)
-        notes += [f"seed {seed}: token ids of prompts: {told}"] if told else []
-        began, resume = time.monotonic(), finished.parent / "run"
-        with work.check("loss_finite"):
-            done = train(
-                module,
-                windows,
-                ground.borders,
-                settings,
-                seed,
-                resume,
-                hash_of(expected),
-                progress=True,
-                where=where,
-            )
-        module, curve, steps, best = done.model, done.curve, done.steps, done.best_step
-        calibration = finish(module, windows, ground.borders, settings, regression)
-        seconds = time.monotonic() - began
-        _note_seconds(work, ground.benchmark.name, stage.name, seed, seconds, done.resumed_from, expected["device"])
-        notes += [f"seed {seed}: {note}" for note in done.notes]
-        notes.append(f"seed {seed}: {steps} steps, best at {best}, stopped by {done.stopped}")
-    notes += [f"seed {seed}: {_spoken(row)}" for row in calibration if row["chosen"]]
-    full = manifest(
-        module,
-        config=config,
-        data_hash=ground.data_hash,
-        rooms=list(train_rooms(stage.family)),
-        seed=seed,
-        threads=expected["threads"],
-        dtype=expected["dtype"],
-        device=expected["device"],
-        steps=steps,
-        best_step=best,
-        calibration=calibration,
-        root=work.project.root,
-    )
-    save_model(finished, module, config, curve, full)
-    return notes
-
-
-def _spoken(row: dict[str, Any]) -> str:
-    """What was chosen after training, in words."""
-    if "ridge" in row:
-        return f"regression of the window {row['linear']}, ridge {row['ridge']:g}; error {row['error']:.4f} on `select`"
-    return (
-        f"budget: {row['tokens']:g} tokens a window; the prompt's facts in {row['facts']} layers, description and task "
-        f"in {row['depth']}, {row['prompt']:.1f} prompt tokens in the mean; error {row['error']:.4f} on `decide`"
-    )
-
-
-def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> None:
+def _guard(work: Work, ground: Any, stage: Stage, seed: int, module: Any) -> None:
     """Stop before a run of hours that nobody asked for.
 
     Raises:
@@ -195,6 +120,7 @@ def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> N
     from wavecore.learn.estimate import estimate_seconds
 
     told = work.context.run.tags.get(ALLOW_HOURS) == "true" or os.environ.get("WAVECORE_ALLOW_HOURS") == "1"
+    settings, where = ground.train_settings(stage), f"{ground.benchmark.name} {stage.name} seed {seed}"
     estimate = estimate_seconds(module, ground.windows, ground.borders, settings)
     minutes = estimate.training(settings) / 60
     work.context.log.info(f"{where}: at most about {minutes:.1f} minutes ({settings.steps} steps)")
@@ -205,31 +131,6 @@ def _guard(work: Work, module: Any, ground: Any, settings: Any, where: str) -> N
             f"`wavecore run … --yes`, the run tag {ALLOW_HOURS}: true, or WAVECORE_ALLOW_HOURS=1 lets it run; "
             "`wavecore plan --minutes M` says how many steps fit",
         )
-
-
-def timing_file(work_project: Any, benchmark: str, stage: str, seed: int) -> Path:
-    """Where the seconds of a run are kept: outside everything that is hashed."""
-    return Path(work_project.runs / "timings" / benchmark / stage / f"seed={seed}.json")
-
-
-def _note_seconds(
-    work: Work, benchmark: str, stage: str, seed: int, seconds: float, resumed_from: int | None, device: str
-) -> None:
-    import psutil
-
-    path = timing_file(work.project, benchmark, stage, seed)
-    before = read_json(path) if resumed_from is not None and path.is_file() else {}
-    write_text(
-        path,
-        to_json(
-            {
-                "train_seconds": round(before.get("train_seconds", 0.0) + seconds, 2),
-                "resumed_from": resumed_from,
-                "peak_rss_mb": round(psutil.Process().memory_info().rss / 2**20),
-                "device": device,
-            }
-        ),
-    )
 
 
 def _report(work: Work, ground: Any, stage: Stage, trained: list[int], missing: list[int], notes: list[str]) -> Made:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from assets.evaluation import FORECASTS, INSIDE, samples
+from assets.evaluation import samples
 from assets.gains import gains
 from assets.lineage import COLUMNS, EDGES
 from assets.project import Project, seed_folder
@@ -22,8 +22,10 @@ from assets.report_data import (
     StageResult,
 )
 from assets.report_online import learned, memory
-from assets.results import Run, comparisons, runs
+from assets.results import Run, comparisons, runs, unlike
+from assets.scoring import FORECASTS, INSIDE
 from assets.storage import read_json
+from assets.streamed import streams_left_out
 from assets.tables import SERIES, STATISTICS, load_series, read_parquet
 from assets.versions import data_version, dvc_hash
 from data_contracts.catalog import Benchmark, Dataset, GeneratedSource, OwnSource, PublishedSource, feature_key
@@ -117,6 +119,7 @@ def _benchmark(project: Project, name: str, found: list[Run], table: list[Compar
         alpha=project.settings().judge.alpha,
         learned=learned(project, name),
         memory=memory(project, name),
+        unlike=(*unlike(project, found), *streams_left_out(project, name)),
     )
 
 

@@ -97,6 +97,7 @@ class BenchmarkReport:
         forecasts: test windows to draw, in `unit`.
         alpha: level of tests and intervals.
         learned: learners of streams; memory: one of them from inside.
+        unlike: results that stand in these tables though they are of another kind, in sentences.
     """
 
     name: str
@@ -115,6 +116,7 @@ class BenchmarkReport:
     alpha: float = 0.05
     learned: tuple[Learned, ...] = ()
     memory: Memory | None = None
+    unlike: tuple[str, ...] = ()
 
     @property
     def best(self) -> StageResult | None:

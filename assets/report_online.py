@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from assets.project import Project
 
 LINES = {"frozen": ":", "online": "-"}
+# Stages in the picture of errors over time; a benchmark may have two dozen.
+DRAWN = 5
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ class Memory:
 
 def learned(project: Project, benchmark: str) -> tuple[Learned, ...]:
     """Every learner of every stage that was run through the benchmark's stream, in the order of the ladder."""
-    from assets.online import learners_in, pace_in, standing, value
+    from assets.streamed import pace_in, standing
+    from assets.streaming import learners_in, value
     from wavecore.stages import names
 
     found = []
@@ -92,8 +96,9 @@ def memory(project: Project, benchmark: str) -> Memory | None:
     """The first stage with a memory whose stream is here, its first seed while it learned online."""
     import polars as pl
 
-    from assets.online import STEPS, standing
     from assets.project import seed_folder
+    from assets.streamed import standing
+    from assets.streaming import STEPS
     from assets.tables import load_series, read_parquet
     from wavecore.stages import get, names
 
@@ -113,6 +118,16 @@ def memory(project: Project, benchmark: str) -> Memory | None:
             told = {name: own[name].to_numpy() for name in ("surprise", "error_surprise", "gate", "norm")}
             return Memory(stage, seed, times, told, dataset.segment_times)
     return None
+
+
+def drawn_of(rows: Sequence[Learned]) -> tuple[list[Learned], int]:
+    """The rows that `errors` draws, of the stages with the lowest error, and how many stages there are."""
+    told = [row for row in rows if row.learner in LINES]
+    lowest: dict[str, float] = {}
+    for row in told:
+        lowest[row.stage] = min(lowest.get(row.stage, math.inf), math.inf if row.mse is None else row.mse)
+    chosen = sorted(lowest, key=lambda stage: lowest[stage])[:DRAWN]
+    return [row for row in told if row.stage in chosen], len(lowest)
 
 
 def errors(rows: Sequence[Learned]) -> Drawing:
@@ -177,10 +192,11 @@ def section(rows: Sequence[Learned], seen: Memory | None, anchor: str) -> str:
         "largest shown, not corrected for the number of rows.</p>",
         table(head, shown, numeric=(2, 3, 4, 5, 6, 7)),
     ]
-    told = [row for row in rows if row.learner in LINES]
+    told, count = drawn_of(rows)
     if told:
         picture = errors(told).svg(f"{anchor}-online")
-        drawn = figure(picture, "Error over time", "Frozen, and learning online.", "wide")
+        few = f" The {DRAWN} of {count} stages with the lowest error." if count > DRAWN else ""
+        drawn = figure(picture, "Error over time", f"Frozen, and learning online.{few}", "wide")
         parts.append(f'<div class="grid">{drawn}</div>')
     if seen is not None:
         note = (

@@ -79,6 +79,7 @@ Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the
 difference that these data would have shown with power 80%; “no difference shown” says nothing about smaller ones.
 A verdict is about the models at hand, their seeds averaged. How another training run would turn out only the spread
 over seeds can tell, and of one seed there is none: add seeds before you believe that a stage helps.</p>
+{_unlike(b)}
 {pictures(b, anchor)}
 {_beyond(b)}
 {_channels(b)}
@@ -86,6 +87,14 @@ over seeds can tell, and of one seed there is none: add seeds before you believe
 {report_online.section(b.learned, b.memory, anchor)}
 </section>
 """
+
+
+def _unlike(b: BenchmarkReport) -> str:
+    """What may not be read together, before anybody reads on; nothing where all is of one kind."""
+    if not b.unlike:
+        return ""
+    lines = "".join(f"<li>{text(line)}</li>" for line in b.unlike)
+    return f'<p class="note"><strong>Not of one kind:</strong></p><ul class="note">{lines}</ul>'
 
 
 def _headline(b: BenchmarkReport) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assets.accepted import equal_code
 from assets.project import Project, seed_folder, seeds_in
 from assets.storage import read_json
+from assets.timings import timings
 from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.judge.files import LOSSES, MANIFEST, METRICS
@@ -30,7 +32,7 @@ class Run:
         losses: per-origin test losses: origin, mse, mae.
         seconds: train_seconds, eval_seconds and so on, where this machine trained it; with `machine` of another one
             whose results were taken.
-        device: `cpu` or `cuda`, where it was trained; None where an older result does not say.
+        manifest: what the result follows from; {} where an older result does not say.
     """
 
     benchmark: str
@@ -39,7 +41,12 @@ class Run:
     long: dict[str, Any]
     losses: dict[str, Any]
     seconds: dict[str, Any]
-    device: str | None = None
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str | None:
+        """`cpu` or `cuda`, where it was trained; None where an older result does not say."""
+        return self.manifest.get("device")
 
     def value(self, metric: str, group: str = "overall", key: str = "all") -> float | None:
         for m, g, k, value, _ in self.long["rows"]:
@@ -81,16 +88,48 @@ def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) 
     for file in (METRICS, LOSSES):
         if not (own / file).is_file():
             raise StorageError(f"{own / file}: not there", f"wavecore run --benchmark {benchmark} --stage {stage}")
-    timing = project.runs / "timings" / benchmark / stage / f"seed={seed}.json"
     return Run(
         benchmark,
         stage,
         seed,
         read_json(own / METRICS),
         read_json(own / LOSSES),
-        read_json(timing) if timing.is_file() else {},
-        read_json(own / MANIFEST).get("device") if (own / MANIFEST).is_file() else None,
+        timings(project, benchmark, stage, seed),
+        read_json(own / MANIFEST) if (own / MANIFEST).is_file() else {},
     )
+
+
+# What results that are compared must share, and what the seeds of one mean must share beside it.
+_GROUND = {"data_hash": "data", "settings": "settings of the judge"}
+_MADE_BY = {"backbone_hash": "language model", "trained_by": "code that trains", "code_hash": "code that judges"}
+
+
+def unlike(project: Project, found: list[Run]) -> list[str]:
+    """What stands in one table though it is not of one kind, in sentences: stages judged on other data than the first
+    one of their benchmark, seeds trained or judged by other code than the first one of their stage. Code that was
+    accepted as equal is the same code. Settings of training hold the seed, so only `wavecore ladder` can tell those.
+    """
+
+    def other(run: Run, first: Run, keys: dict[str, str]) -> list[str]:
+        return [what for key, what in keys.items() if not same(run.manifest.get(key), first.manifest.get(key))]
+
+    def same(one: str | None, two: str | None) -> bool:
+        return one == two or (one is not None and two is not None and equal_code(project, one, two))
+
+    firsts: dict[str, Run] = {}
+    seeds: dict[tuple[str, str], Run] = {}
+    lines = []
+    for run in found:
+        name = f"{run.benchmark} {run.stage} seed {run.seed}"
+        first = firsts.setdefault(run.benchmark, run)
+        ground = other(run, first, _GROUND)
+        if ground:
+            lines.append(f"{name}: of other {', '.join(ground)} than {first.stage}")
+        alike = seeds.setdefault((run.benchmark, run.stage), run)
+        made = other(run, alike, _MADE_BY)
+        if made:
+            lines.append(f"{name}: of other {', '.join(made)} than seed {alike.seed}")
+    return lines
 
 
 def pairs_of(present: list[str]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from assets.project import Project
+from wavecore.errors import StorageError
 
 _IGNORED = ("__pycache__", ".pyc", ".DS_Store")
 
@@ -42,13 +43,32 @@ def dvc_hash(path: Path) -> str | None:
         return _md5(path)
     if not path.is_dir():
         return None
-    listing = []
-    for file in path.rglob("*"):
-        relative = file.relative_to(path)
-        if file.is_file() and not any(part.endswith(_IGNORED) for part in relative.parts):
-            listing.append({"md5": _md5(file), "relpath": relative.as_posix()})
+    listing = [{"md5": _md5(file), "relpath": file.relative_to(path).as_posix()} for file in _files(path)]
     listing.sort(key=lambda entry: entry["relpath"])
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def dvc_entry(root: Path, path: str) -> dict[str, Any]:
+    """What DVC 3 writes of the dependency `path`, below `root`, into a lock file.
+
+    Raises:
+        StorageError: there is nothing.
+    """
+    value = dvc_hash(root / path)
+    if value is None:
+        raise StorageError(f"{root / path}: not there", "restore it with `git checkout`")
+    files = _files(root / path) if (root / path).is_dir() else [root / path]
+    entry = {"path": path, "hash": "md5", "md5": value, "size": sum(file.stat().st_size for file in files)}
+    return entry | ({"nfiles": len(files)} if value.endswith(".dir") else {})
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that DVC looks at."""
+    return [
+        file
+        for file in folder.rglob("*")
+        if file.is_file() and not any(part.endswith(_IGNORED) for part in file.relative_to(folder).parts)
+    ]
 
 
 def data_version(hashes: Sequence[str]) -> str:

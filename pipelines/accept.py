@@ -10,18 +10,13 @@ from typing import Any
 
 from assets import accepted
 from assets.project import Project, seed_folder, seeds_in
-from pipelines.dvc import DvcVersions, accept_as_is, dvc
-from pipelines.dvc_files import known_steps, targets
-from pipelines.steps import Step
+from pipelines.dvc import DvcVersions, accept_code, dvc
+from pipelines.dvc_files import alone, known_steps, targets, write_files
+from pipelines.steps import Step, is_code
 from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.learn.manifest import code_hash
 from wavecore.rooms import ONLINE_ROOMS, judge_rooms, train_rooms
-
-
-def _is_code(path: str) -> bool:
-    """Whether a dep is a module or a room of modules; beside its modules data_contracts/ holds what people declare."""
-    return path.startswith(("wavecore", "assets")) or path.endswith(".py")
 
 
 def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any]) -> tuple[list[Step], list[str]]:
@@ -37,7 +32,7 @@ def _code_only(project: Project, names: dict[str, Step], status: dict[str, Any])
             for path, how in change.get("changed deps", {}).items():
                 if isinstance(how, dict):
                     reasons += [f"{path}: {key} is {state}" for key, state in how.items()]
-                elif not (_is_code(path) and how == "modified"):
+                elif not (is_code(path) and how in ("modified", "new")):  # new: a module that was split off
                     reasons.append(f"{path}: {how}")
             reasons += [f"{path}: {how}" for path, how in change.get("changed outs", {}).items()]
         if step is None or reasons:
@@ -62,6 +57,15 @@ def accept(project: Project, because: str) -> list[str]:
         raise StorageError(
             "accept: no reason given", 'wavecore accept --because "what was moved, and how it was shown to be equal"'
         )
+    with alone(project):
+        fine = _accept(project, because.strip())
+    # The report reads the judge's code, too, and follows from the same results as before.
+    DvcVersions().commit_report(project)
+    return [s.name for s in fine]
+
+
+def _accept(project: Project, because: str) -> list[Step]:
+    write_files(project)
     # What is not on this machine cannot be accepted here, nor does it stand in the way of what is.
     steps = {s.name: s for s in known_steps(project) if all((project.root / out).exists() for out in s.outs)}
     names = targets(project, list(steps.values()))
@@ -76,20 +80,18 @@ def accept(project: Project, because: str) -> list[str]:
     if not fine:
         raise StorageError("accept: no step is out of date", "nothing needs to be accepted")
     code = {tuple(pair) for step in fine for pair in _moved(project, step)}
-    accepted.record(
-        project,
-        {
-            "because": because.strip(),
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit_of(project),
-            "steps": [s.name for s in fine],
-            "code": sorted(map(list, code)),
-        },
-    )
-    accept_as_is(project, fine)
-    # The report reads the judge's code, too, and follows from the same results as before.
-    DvcVersions().commit_report(project)
-    return [s.name for s in fine]
+    entry = {
+        "because": because,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit_of(project),
+        "steps": [s.name for s in fine],
+        "code": sorted(map(list, code)),
+    }
+    # First: after a kill between the two the same command goes on. The other way round the locks would be new, and no
+    # step out of date any more, while models still counted as of other code.
+    with accepted.recorded(project, entry):
+        accept_code(project, fine)
+    return fine
 
 
 def _moved(project: Project, step: Step) -> list[tuple[str, str]]:

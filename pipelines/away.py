@@ -57,10 +57,10 @@ def take(project: Project, benchmark: str, folder: Path, chosen: tuple[str, ...]
         StorageError: no result is there, or one does not belong to this project as it is now.
         DataError: losses that break the contract of an evaluation.
     """
-    from assets.evaluation import loss_contract, summaries
     from assets.locks import partition_lock
-    from assets.model import timing_file
+    from assets.scoring import loss_contract, summaries
     from assets.storage import new_folder, read_json, to_json, write_text
+    from assets.timings import timing_file
     from wavecore.judge.files import LOSSES, MANIFEST, METRICS
     from wavecore.ladder import RAN, read, results
 

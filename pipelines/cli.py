@@ -16,7 +16,7 @@ from pipelines.compare import compare
 from pipelines.ladder import ladder
 from pipelines.online import stream
 from pipelines.premises import premises, tokens
-from pipelines.show import show, show_leaderboard
+from pipelines.show import show, show_leaderboard, warn_unlike
 from wavecore.errors import BusyError, Interrupted, SettingsError, StorageError, WavecoreError
 
 app = typer.Typer(
@@ -197,6 +197,7 @@ def leaderboard(
     if as_markdown and as_json:
         raise SettingsError("--markdown and --json at once", "choose one of them")
     if as_markdown and (lines := markdown(project, benchmark)):
+        warn_unlike(project, benchmark)
         typer.echo("\n".join(lines))
         return
     rows = _leaderboard(project, benchmark)
@@ -360,6 +361,7 @@ def ui(port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 3000) -> None:
 def _leaderboard(project: Project, benchmark: str | None) -> list[dict[str, Any]]:
     from assets.results import leaderboard_rows
 
+    warn_unlike(project, benchmark)
     return leaderboard_rows(project, benchmark)
 
 

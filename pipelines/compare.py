@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from assets.project import Project
-from pipelines.show import show
+from pipelines.show import show, warn_unlike
 from wavecore import stages
 
 
@@ -98,7 +98,9 @@ def compare(
     """
     project = Project.find()
     chosen = tuple(stages.get(name.strip()).name for name in stage.split(",")) if stage else ()
-    rows = rows_of(project, project.catalog().benchmark(benchmark).name if benchmark else None, chosen)
+    name = project.catalog().benchmark(benchmark).name if benchmark else None
+    rows = rows_of(project, name, chosen)
+    warn_unlike(project, name)
     if not rows and not as_json:
         typer.echo("nothing to compare yet: run two stages, such as `wavecore run --benchmark demo`")
     elif as_markdown:

@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from assets.project import Project
 from assets.storage import write_text
-from assets.versions import Fingerprint, Versions, dvc_hash
+from assets.versions import Fingerprint, Versions, dvc_entry, dvc_hash
 from pipelines.dvc_files import (
     LOCK_WAIT_SECONDS,
     ON_DEMAND,
@@ -21,14 +22,16 @@ from pipelines.dvc_files import (
     alone,
     copy_of,
     default_steps,
+    entries,
     known_steps,
     lock_of,
     recorded,
     targets,
+    write_entries,
     write_files,
 )
 from pipelines.fingerprints import fingerprint, require_running_code, require_unchanged
-from pipelines.steps import KINDS, Step, step_of
+from pipelines.steps import KINDS, Step, is_code, step_of
 from wavecore.errors import BusyError, StorageError
 
 
@@ -144,10 +147,32 @@ def commit_registry(project: Project) -> None:
         _dvc_commit(project, [f"{ON_DEMAND}:registry"])
 
 
-def accept_as_is(project: Project, steps: Sequence[Step]) -> None:
-    """Commit steps as they lie there; `wavecore accept` has made sure that only code changed."""
+def accept_code(project: Project, steps: Sequence[Step]) -> None:
+    """Write the present code of steps into the lock files; what these say of data, settings and outs stays as it is.
+
+    In one go, for `dvc commit` reads and writes a lock file anew for every step, and would take whatever lies there.
+
+    Raises:
+        StorageError: DVC finds that more than code differs, as it may have changed meanwhile; all is as before.
+    """
     with alone(project):
-        _dvc_commit(project, targets(project, steps))
+        paths = [project.root / lock_of(file) for file in (ROOT, ON_DEMAND)]
+        texts = [path.read_text(encoding="utf-8") if path.is_file() else None for path in paths]
+        write_entries(project, {step.name: _with_code_of_now(project, step) for step in steps})
+        left = json.loads(dvc(project, "status", "--json", *targets(project, steps)) or "{}")
+        if left:
+            for path, text in zip(paths, texts, strict=True):
+                path.unlink(missing_ok=True) if text is None else write_text(path, text)
+            raise StorageError(
+                f"accept: {', '.join(sorted(left))} changed while they were accepted; nothing was accepted",
+                "wait until no run is at work, then accept again",
+            )
+
+
+def _with_code_of_now(project: Project, step: Step) -> dict[str, Any]:
+    entry = entries(project)[step.name]
+    data = {dep["path"]: dep for dep in entry["deps"] if not is_code(dep["path"])}
+    return entry | {"deps": [dict(data.get(p) or dvc_entry(project.root, p)) for p in sorted(step.listed)]}
 
 
 def _dvc_commit(project: Project, names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ everything else that was ever run here, so that `dvc status`, `push`, `pull` and
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from io import StringIO
@@ -33,6 +33,7 @@ REPORT_CODE = (
     *(f"assets/{name}.py" for name in ("report", "report_build", "report_data", "report_html", "report_page")),
     *(f"assets/{name}.py" for name in ("report_online", "report_pictures", "drawing", "lineage", "lineage_graph")),
     *(f"assets/{name}.py" for name in ("figures", "figures_budget", "figures_wavelets", "gains", "results")),
+    *(f"assets/{name}.py" for name in ("evaluation", "streamed", "streaming", "accepted")),
     "wavecore/judge",
 )
 LOCK_WAIT_SECONDS = 120
@@ -60,11 +61,11 @@ def _parse(text: str) -> Any:
     return YAML(typ="safe").load(text)
 
 
-def _dumped_lock(entries: dict[str, Any]) -> str:
+def _dumped_lock(stages: dict[str, Any]) -> str:
     """A lock file as DVC writes it: by its own function, which wraps long paths in its own way."""
     from dvc.utils.serialize import dumps_yaml  # type: ignore[import-untyped]
 
-    text: str = dumps_yaml({"schema": "2.0", "stages": entries})
+    text: str = dumps_yaml({"schema": "2.0", "stages": stages})
     return text
 
 
@@ -193,11 +194,12 @@ def write_files(project: Project, also: Iterable[Step] = ()) -> bool:
 def _write_files(project: Project, also: Iterable[Step]) -> bool:
     default = default_steps(project)
     names = {s.name for s in default}
-    locked: dict[str, Any] = {}
-    for file in (ROOT, ON_DEMAND):
-        locked |= _load(project.root / lock_of(file)).get("stages") or {}
-    # What left the default matrix before it was ever run here leaves the files.
-    ever_run = [s for s in known_steps(project) if s.name in locked]
+    locked = entries(project)
+    # What left the default matrix before it was ever run here leaves the files. A step whose file was rewritten by a
+    # process that was then killed is known from the locks alone.
+    known = {s.name: s for s in known_steps(project)}
+    alone_there = [_step_or_none(project, *name.split("@", 1)) for name in locked if "@" in name and name not in known]
+    ever_run = [s for s in (*known.values(), *alone_there) if s is not None and s.name in locked]
     # A model stands there with all that makes what it reads, also with what it has come to read since it was run.
     pairs = [s.key.split("|") for s in ever_run if s.asset == "model"]
     whole = [s for benchmark, stage in pairs for s in steps_of(project, (benchmark,), (stage,))]
@@ -205,6 +207,7 @@ def _write_files(project: Project, also: Iterable[Step]) -> bool:
     # Deduplicated by name: an item whose override key came or went replaces its older self.
     demand = {s.name: s for s in (*ever_run, *before, *also) if s.name not in names}
     wanted = {ROOT: default, ON_DEMAND: list(demand.values())}
+    _keep_moving(project, wanted, locked)
     changed = False
     for file, steps in wanted.items():
         text = _content(project, steps, file) if steps or _has_registry(project) else None
@@ -219,12 +222,23 @@ def _write_files(project: Project, also: Iterable[Step]) -> bool:
             write_text(path, text)
             changed = True
         own = {s.name for s in steps} | ({"report"} if file == ROOT else {"registry"})
-        entries = {name: entry for name, entry in locked.items() if name in own}
+        kept = {name: entry for name, entry in locked.items() if name in own}
         lock_path = project.root / lock_of(file)
-        if entries != (_load(lock_path).get("stages") or {}):
-            write_text(lock_path, _dumped_lock(entries))
+        if kept != (_load(lock_path).get("stages") or {}):
+            write_text(lock_path, _dumped_lock(kept))
             changed = True
     return changed
+
+
+def _keep_moving(project: Project, wanted: Mapping[str, Sequence[Step]], locked: Mapping[str, Any]) -> None:
+    """Write the lock entries that will leave one file for the other into the other one first, so that a kill between
+    the two leaves them twice rather than nowhere."""
+    for file, steps in wanted.items():
+        path = project.root / lock_of(file)
+        there = _load(path).get("stages") or {}
+        coming = {s.name: locked[s.name] for s in steps if s.name in locked and s.name not in there}
+        if coming:
+            write_text(path, _dumped_lock({**there, **coming}))
 
 
 def targets(project: Project, steps: Sequence[Step]) -> list[str]:
@@ -235,11 +249,25 @@ def targets(project: Project, steps: Sequence[Step]) -> list[str]:
 
 def recorded(project: Project) -> dict[str, str]:
     """Path → hash of every out that the lock files record."""
-    found: dict[str, str] = {}
+    return {out["path"]: out.get("md5", "") for entry in entries(project).values() for out in entry.get("outs", [])}
+
+
+def entries(project: Project) -> dict[str, dict[str, Any]]:
+    """Name of a DVC stage → what the lock files say of it."""
+    found: dict[str, dict[str, Any]] = {}
     for file in (ROOT, ON_DEMAND):
-        for entry in (_load(project.root / lock_of(file)).get("stages") or {}).values():
-            found |= {out["path"]: out.get("md5", "") for out in entry.get("outs", [])}
+        found |= _load(project.root / lock_of(file)).get("stages") or {}
     return found
+
+
+def write_entries(project: Project, changed: Mapping[str, dict[str, Any]]) -> None:
+    """Put entries into the lock files that have them already."""
+    for file in (ROOT, ON_DEMAND):
+        path = project.root / lock_of(file)
+        there = _load(path).get("stages") or {}
+        mine = {name: changed.get(name, entry) for name, entry in there.items()}
+        if mine != there:
+            write_text(path, _dumped_lock(mine))
 
 
 def copy_of(project: Project, file: str) -> Path:

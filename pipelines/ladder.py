@@ -17,7 +17,7 @@ import typer
 from assets.project import Project, seed_folder
 from assets.standing import State, state_of
 from pipelines.plan import estimate, ground_of
-from pipelines.show import show, show_leaderboard
+from pipelines.show import show, show_leaderboard, warn_unlike
 from wavecore import stages
 from wavecore.errors import SettingsError, StorageError
 
@@ -203,4 +203,5 @@ def ladder(
 
     refresh(project)
     typer.echo(f"· {done} trained and judged now; all of {name}:", err=True)
+    warn_unlike(project, name)
     show_leaderboard([row for row in leaderboard_rows(project, name) if row["stage"] in chosen], as_json)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from assets.project import Project, seed_folder
+from assets.streamed import standing, streams_left_out
 from pipelines.show import show
 from wavecore.errors import SettingsError, StorageError
 
@@ -48,6 +49,8 @@ def stream(
     )
     if not outcome.ran:
         typer.echo("· everything was up to date", err=True)
+    for line in streams_left_out(project, benchmark, chosen):
+        typer.echo(f"· {line}", err=True)
     show(rows_of(project, benchmark, chosen, other), as_json)
 
 
@@ -107,7 +110,8 @@ def rows_of(
 def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], dict[str, Any]]:
     import numpy as np
 
-    from assets.online import learners_in, pace_in, standing, value
+    from assets.streamed import pace_in
+    from assets.streaming import learners_in, value
 
     seeds = standing(project, benchmark, stage)
     if not seeds:
@@ -131,7 +135,7 @@ def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str]
 
 def _losses(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], SeedMean]:
     """Mean loss of each origin over seeds; {} where this clone has not all of them, which is said."""
-    from assets.online import STEPS, standing
+    from assets.streaming import STEPS
     from assets.tables import read_parquet
     from wavecore.judge.significance import average_seeds
 

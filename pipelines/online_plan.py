@@ -49,7 +49,7 @@ def planned(project: Project, benchmark: str, stages: tuple[str, ...]) -> list[P
         StorageError: the benchmark's series and splits are not made yet.
         SettingsError: no learner makes sense for a stage, or the delay is longer than its stream.
     """
-    from assets.online import settings_of
+    from assets.streaming import settings_of
     from wavecore.learn.device import threads
     from wavecore.model.build import build
     from wavecore.model.regression import Regression
@@ -110,8 +110,8 @@ def _seconds(name: str, model: nn.Module, ground: Ground, online: OnlineSettings
 
 def _seeds_left(project: Project, ground: Ground, stage: str) -> list[int]:
     """Seeds whose stream a run would make: those that no present model, settings, data and code gave."""
-    from assets.online import due_of, stands
     from assets.standing import made_now
+    from assets.streaming import due_of, stands
     from assets.training import wanted_seeds
 
     benchmark, chosen = ground.benchmark.name, ladder.get(stage)

@@ -8,6 +8,16 @@ from typing import Any
 
 import typer
 
+from assets.project import Project
+
+
+def warn_unlike(project: Project, benchmark: str | None) -> None:
+    """Say on standard error which results may not be read together."""
+    from assets.results import runs, unlike
+
+    for line in unlike(project, runs(project, benchmark)):
+        typer.echo(f"· not of one kind: {line}", err=True)
+
 
 def show_leaderboard(rows: list[dict[str, Any]], as_json: bool) -> None:
     """All of it as JSON; for people, what fits on a line of a terminal."""

@@ -15,7 +15,7 @@ from assets.training import JUDGE_KEYS
 from data_contracts.catalog import Benchmark, check_name, feature_key
 from wavecore.config import dataset_override
 from wavecore.errors import SettingsError
-from wavecore.rooms import FAMILY_ROOMS
+from wavecore.rooms import FAMILY_ROOMS, JUDGE_ROOMS, ONLINE_ROOMS, TRAIN_ROOMS
 from wavecore.stages import get as get_stage
 
 
@@ -168,17 +168,7 @@ KINDS: tuple[Kind, ...] = (
             "${item.prompts}",
             _DATASET,  # the season
             _BENCHMARK,
-            "assets/model.py",
-            "assets/told.py",
-            "assets/training.py",
-            "assets/tables.py",
-            "wavecore/series",
-            "wavecore/wavelet",
-            "wavecore/prompt",
-            "wavecore/model",
-            "wavecore/learn",
-            "wavecore/seeds.py",
-            "wavecore/stages.py",
+            *TRAIN_ROOMS,
             "${item.room}",
         ),
         params=(
@@ -196,18 +186,7 @@ KINDS: tuple[Kind, ...] = (
             "${item.prompts}",
             _DATASET,
             _BENCHMARK,
-            "assets/evaluation.py",
-            "assets/told.py",
-            "assets/training.py",
-            "assets/tables.py",
-            "wavecore/series",
-            "wavecore/wavelet",
-            "wavecore/prompt",
-            "wavecore/model",
-            "wavecore/learn",
-            "wavecore/judge",
-            "wavecore/inside.py",
-            "wavecore/seeds.py",
+            *JUDGE_ROOMS,
             "${item.room}",
             f"{_SUITES}/evaluation.json",
         ),
@@ -222,17 +201,7 @@ KINDS: tuple[Kind, ...] = (
             _SPLITS,
             _DATASET,  # the season
             _BENCHMARK,
-            "assets/online.py",
-            "assets/training.py",
-            "assets/tables.py",
-            "wavecore/series",
-            "wavecore/wavelet",
-            "wavecore/prompt",
-            "wavecore/model",
-            "wavecore/learn",
-            "wavecore/judge",
-            "wavecore/stream",
-            "wavecore/seeds.py",
+            *ONLINE_ROOMS,
             "wavecore/stages.py",  # how a variant learns
         ),
         params=(
@@ -276,7 +245,12 @@ class Step:
 
     @property
     def deps(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self._fill(d) for d in self.kind.deps))
+        return tuple(dict.fromkeys(self.listed))
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """As the pipeline files list the deps: one that stands in for another one stands there twice."""
+        return tuple(self._fill(d) for d in self.kind.deps)
 
     @property
     def params(self) -> tuple[str, ...]:
@@ -435,6 +409,11 @@ def step_of(project: Project, asset: str, key: str) -> Step:
     else:
         raise SettingsError(f"there is no asset {asset!r} with an artifact of its own", f"assets: {', '.join(ASSETS)}")
     return next(step for step in found if step.asset == asset)
+
+
+def is_code(path: str) -> bool:
+    """Whether a dep is a module or a room of modules; beside its modules data_contracts/ holds what people declare."""
+    return path.startswith(("wavecore", "assets")) or path.endswith(".py")
 
 
 def parameter(params: dict[str, Any], dotted: str) -> Any:

@@ -1,19 +1,26 @@
-"""The rooms of code that a result follows from, for `wavecore.learn.manifest.code_hash`."""
+"""The code that a result follows from, for `wavecore.learn.manifest.code_hash`: rooms of modules and single ones.
 
+The assets' own part is what reads the store and what trains, judges or streams one seed; around it is what a run is
+reported with, from which no number follows.
+"""
+
+# How an artifact is read and its config put together.
+_READS = ("assets/training.py", "assets/tables.py")
+_MODELS = ("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model")
 # Whose change can change a weight.
 TRAIN_ROOMS = (
-    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model", "wavecore/learn"),
-    *("wavecore/seeds.py", "wavecore/stages.py"),
+    *(*_MODELS, "wavecore/learn", "wavecore/seeds.py", "wavecore/stages.py"),
+    *("assets/fitting.py", "assets/told.py", *_READS),
 )
 # Whose change can change an error.
 JUDGE_ROOMS = (
-    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model"),
-    *("wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py", "wavecore/seeds.py"),
+    *(*_MODELS, "wavecore/learn/forecast.py", "wavecore/judge", "wavecore/inside.py", "wavecore/seeds.py"),
+    *("assets/scoring.py", "assets/told.py", *_READS),
 )
 # Whose change can change what a stream gives.
 ONLINE_ROOMS = (
-    *("wavecore/series", "wavecore/wavelet", "wavecore/prompt", "wavecore/model", "wavecore/learn"),
-    *("wavecore/judge", "wavecore/stream", "wavecore/seeds.py"),
+    *(*_MODELS, "wavecore/learn", "wavecore/judge", "wavecore/stream", "wavecore/seeds.py"),
+    *("assets/streaming.py", *_READS),
 )
 # Beside the first two, for a family of stages alone.
 FAMILY_ROOMS = {"titan": ("wavecore/stream",)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
-from assets.report_online import Learned, Memory, section
+from assets.report_online import DRAWN, Learned, Memory, drawn_of, section
 
 ROWS = [
     Learned("titan", learner, 3, r2, mse, 0.5, p, ms, [mse + 0.1 * (i % 3) for i in range(60)])
@@ -43,3 +44,14 @@ def test_every_learner_has_a_row_and_pictures_are_whole(memory: Memory | None) -
     if memory is not None:
         assert "a &lt; storm" in page
     assert "a < storm" not in page
+
+
+def test_the_picture_has_the_stages_with_the_lowest_error_and_says_of_how_many() -> None:
+    pair = ROWS[:2]
+    many = [dataclasses.replace(r, stage=f"s{i}", mse=1.0 - i / 20) for i in range(DRAWN + 3) for r in pair]
+    drawn, count = drawn_of([*many, dataclasses.replace(ROWS[2], stage="s0"), dataclasses.replace(ROWS[0], mse=None)])
+    assert count == DRAWN + 4
+    assert list(dict.fromkeys(row.stage for row in drawn)) == [f"s{i}" for i in range(3, DRAWN + 3)]
+    assert len(drawn) == 2 * DRAWN
+    assert f"The {DRAWN} of {DRAWN + 3} stages" in section(many, None, "a")
+    assert "with the lowest error" not in section(ROWS, None, "a")

@@ -1,9 +1,37 @@
-"""Which stages are compared with which."""
+"""Which stages are compared with which, and which results are not of one kind."""
 
-from assets.results import pairs_of
+import json
+from pathlib import Path
+
+from assets.accepted import recorded
+from assets.project import Project
+from assets.results import Run, pairs_of, unlike
 
 
 def test_each_stage_is_held_against_the_one_below() -> None:
     assert pairs_of(["seasonal_naive", "dlinear"]) == [("dlinear", "seasonal_naive")]
     assert pairs_of(["dlinear"]) == []
     assert pairs_of(["seasonal_naive"]) == []
+
+
+def test_results_that_are_not_of_one_kind_are_told(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    project = Project(tmp_path)
+    same = {"data_hash": "d", "settings": "s", "backbone_hash": "b", "trained_by": "t", "code_hash": "c"}
+
+    def run(stage: str, seed: int, **other: str) -> Run:
+        return Run("demo", stage, seed, {}, {}, {}, same | other)
+
+    # Another stage is trained by other code and reads no language model; that alone is nothing to tell.
+    whole = [run("dlinear", 0, backbone_hash="", trained_by="u"), run("base", 0), run("base", 1)]
+    assert unlike(project, whole) == []
+    mixed = [*whole, run("base", 2, trained_by="newer"), run("best", 0, settings="x", data_hash="y")]
+    assert unlike(project, mixed) == [
+        "demo base seed 2: of other code that trains than seed 0",
+        "demo best seed 0: of other data, settings of the judge than dlinear",
+    ]
+    with recorded(project, {"code": [["t", "newer"]]}):
+        assert unlike(project, mixed[:-1]) == []
+    # An older result that does not say what made it.
+    bare = Run("demo", "base", 1, {}, {}, {}, json.loads("{}"))
+    assert len(unlike(project, [whole[1], bare])) == 2

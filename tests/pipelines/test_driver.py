@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
-from conftest import make_project
+from conftest import make_project, wavecore
 from inside import artifacts, copied, dvc, edit, entered, fine, locked, refused, up_to_date
 
 from assets.producing import PROCESS_TAG
 from assets.project import Project
 from assets.storage import owner
+from wavecore.errors import StorageError
 
 EVERY_STEP = {
     "raw_series@tiny", "series@tiny", "windows@tiny.T128", "wavelet_coefficients@tiny.T128",
@@ -106,6 +109,40 @@ def test_seeds_of_which_only_the_results_are_here_are_trained_and_judged_again(m
     assert artifacts(mine) == before
 
 
+def test_a_kill_while_entries_move_between_the_locks_loses_none(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import dvc_files
+
+    names = EVERY_STEP | {"report"}
+    write, files = dvc_files.write_text, [mine / f for f in ("dvc.yaml", "dvc.lock", "params.yaml")]
+    start = {path: path.read_bytes() for path in files}
+    for before_kill in range(20):
+        for path, content in start.items():
+            path.write_bytes(content)
+        shutil.rmtree(mine / "pipelines" / "on_demand", ignore_errors=True)
+        edit(mine / "params.yaml", "benchmarks: [tiny]", "benchmarks: [demo]")
+        left = [before_kill]
+
+        def killed(path: Path, text: str, left: list[int] = left) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            write(path, text)
+
+        with entered(mine) as project:
+            monkeypatch.setattr(dvc_files, "write_text", killed)
+            try:
+                dvc_files.write_files(project)
+            except KeyboardInterrupt:
+                monkeypatch.undo()
+            else:
+                break
+            assert set(dvc_files.entries(project)) == names, f"killed before write {before_kill}"
+            dvc_files.write_files(project)
+            assert set(dvc_files.entries(project)) >= EVERY_STEP, f"killed before write {before_kill}"
+            assert "model@tiny.dlinear" in {s.name for s in dvc_files.known_steps(project)}
+    assert before_kill == 4  # two files and their locks
+
+
 def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_running_again(mine: Path) -> None:
     before, on_demand = artifacts(mine), "pipelines/on_demand/dvc.lock"
     entries = {name: entry for name, entry in locked(mine).items() if name != "report"}
@@ -144,7 +181,15 @@ def test_a_benchmark_moves_between_the_default_matrix_and_on_demand_without_runn
         ("params.yaml", "sample_windows: 3", "sample_windows: 2", EVALUATIONS),
         ("params.yaml", "memory_mb: 128", "memory_mb: 64", set()),
         ("data_contracts/suites/windows.json", '"name": "windows"', '"name":  "windows"', {"windows@tiny.T128"}),
-        ("wavecore/learn/loop.py", "import torch\n", "import torch  # here\n", MODELS | EVALUATIONS),
+        ("wavecore/learn/loop.py", "import torch\n", "import torch  # here\n", MODELS),
+        (
+            "assets/tables.py",
+            "import polars as pl\n",
+            "import polars as pl  # here\n",
+            EVERY_STEP - {"raw_series@tiny"},
+        ),
+        ("assets/scoring.py", "import numpy as np\n", "import numpy as np  # here\n", EVALUATIONS),
+        ("assets/evaluation.py", "import dagster as dg\n", "import dagster as dg  # here\n", set()),
         ("wavecore/judge/metrics.py", "import numpy as np\n", "import numpy as np  # here\n", EVALUATIONS),
     ],
 )
@@ -210,10 +255,46 @@ def test_runs_whose_process_is_gone_are_marked_as_failed() -> None:
         assert fail_orphans(instance) == []
 
 
+def test_what_changes_while_it_is_accepted_is_not_accepted(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipelines import accept, dvc
+
+    with (mine / "assets/scoring.py").open("a") as file:
+        file.write("# a remark\n")
+    before, lock, write = artifacts(mine), (mine / "dvc.lock").read_bytes(), dvc.write_entries
+    forecasts = mine / "store/evaluations/tiny/dlinear/seed=0/forecasts.parquet"
+
+    def late(project: Project, changed: Mapping[str, dict[str, Any]]) -> None:
+        forecasts.write_bytes(b"of a run beside this one")
+        write(project, changed)
+
+    monkeypatch.setattr(dvc, "write_entries", late)
+    with entered(mine) as project, pytest.raises(StorageError, match=r"evaluation@tiny\.dlinear changed while"):
+        accept.accept(project, "a remark")
+    assert (mine / "dvc.lock").read_bytes() == lock
+    assert not (mine / "results" / "accepted.jsonl").exists()
+    # What was changed is seen, and made again.
+    monkeypatch.undo()
+    fine(mine, "run")
+    assert artifacts(mine).keys() == before.keys()
+    assert forecasts.read_bytes() == before["/" + str(forecasts.relative_to(mine))]
+
+
+def test_code_of_the_assets_that_a_weight_follows_from_is_not_taken_as_equal(mine: Path) -> None:
+    """A model whose code changed is trained again, not committed as it lies there."""
+    with (mine / "assets/fitting.py").open("a") as file:
+        file.write("# a remark\n")
+    model, judged = (mine / p / "tiny/dlinear/seed=0/manifest.json" for p in ("store/models", "results"))
+    before = json.loads(model.read_text())
+    wavecore(mine, "run", "--benchmark", "tiny", "--stage", "dlinear")
+    after = json.loads(model.read_text())
+    assert {key for key in after if after[key] != before[key]} == {"code_hash", "manifest_hash"}
+    assert json.loads(judged.read_text())["trained_by"] == after["code_hash"]
+
+
 def test_accept_takes_code_and_nothing_else(mine: Path) -> None:
     before, lock = artifacts(mine), (mine / "dvc.lock").read_bytes()
     assert "no step is out of date" in refused(mine, "accept", "--because", "nothing was changed")
-    for module in ("wavecore/learn/loop.py", "wavecore/judge/metrics.py", "data_contracts/dataset.py"):
+    for module in ("assets/fitting.py", "wavecore/judge/metrics.py", "data_contracts/dataset.py"):
         with (mine / module).open("a") as file:
             file.write("# a remark\n")
     assert "no reason" in refused(mine, "accept", "--because", "  ")
@@ -235,6 +316,10 @@ def test_accept_takes_code_and_nothing_else(mine: Path) -> None:
     assert set(entry["steps"]) == MODELS | EVALUATIONS | {"series@tiny"}
     assert len(entry["code"]) == 2
     up_to_date(mine)
+    # The lock files say what DVC itself would write.
+    locks = (mine / "dvc.lock").read_bytes()
+    dvc(mine, "commit", "-f", *sorted(entry["steps"]))
+    assert (mine / "dvc.lock").read_bytes() == locks
 
     # What was accepted stands from then on: nothing is trained or scored again.
     fine(mine, "materialize", "model", "tiny|dlinear")

@@ -13,7 +13,8 @@ from conftest import CHECKOUT, files_below, make_project
 from inside import copied, edit, entered, fine, refused, up_to_date
 from torch import nn
 
-from assets.evaluation import metric
+from assets.scoring import metric
+from assets.standing import BESIDE
 from assets.told import told_windows
 from assets.training import Ground
 from pipelines.sql import query
@@ -50,9 +51,13 @@ def test_elsewhere_a_language_model_ends_with_the_same_results(project: Path, tm
     assert "5 to train and judge" in said.err
     assert ladder.main([str(folder)]) == 0
     for stage in chosen:
-        for name in ("metrics.json", "losses.json", "manifest.json"):
-            there, here = (root / stage / "seed=0" / name for root in (folder / "results", project / "results/tiny"))
-            assert there.read_bytes() == here.read_bytes(), (stage, name)
+        there, here = (root / stage / "seed=0" for root in (folder / "results", project / "results/tiny"))
+        for name in ("metrics.json", "losses.json"):
+            assert (there / name).read_bytes() == (here / name).read_bytes(), (stage, name)
+        # Nothing lies beside results that come from elsewhere.
+        said_there, said_here = (json.loads((f / "manifest.json").read_text()) for f in (there, here))
+        assert said_here.pop(BESIDE)
+        assert said_there == said_here, stage
 
 
 def test_the_table_for_a_document_has_means_marks_and_seeds(project: Path) -> None:

@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
-from assets.online import METRICS, STEPS, early, standing, unfit, value
+from assets.accepted import recorded
+from assets.online import METRICS, STEPS, early, unfit, value
 from assets.report_online import learned, memory
+from assets.streamed import left_out, standing, streams_left_out
 from assets.training import Ground
 from pipelines.online_plan import planned
 from pipelines.sql import query
@@ -193,6 +195,14 @@ def test_what_is_of_another_model_is_not_shown(mine: Path) -> None:
         manifest = folder / "seed=1" / "manifest.json"
         edit(manifest, json.loads(manifest.read_text())["settings"], "other")
         assert set(standing(project, "tiny", "titan")) == {0}
+        assert left_out(project, "tiny", "titan") == {1: "of other settings"}
+        assert "titan seed 1: its stream is left out, of other settings" in streams_left_out(project, "tiny")[0]
+        # Code that was accepted as equal is the same code.
+        edit(manifest, "other", json.loads((folder / "seed=0" / "manifest.json").read_text())["settings"])
+        edit(manifest, code := json.loads(manifest.read_text())["code_hash"], "newer")
+        assert left_out(project, "tiny", "titan") == {1: "of other code"}
+        with recorded(project, {"code": [[code, "newer"]]}):
+            assert set(standing(project, "tiny", "titan")) == {0, 1}
         # The model was trained anew, its stream was not run again.
         judged = mine / "results" / "tiny" / "titan" / "seed=0" / "manifest.json"
         edit(judged, json.loads(judged.read_text())["model"], "newer")
