@@ -75,7 +75,8 @@ def _benchmark(b: BenchmarkReport, anchor: str) -> str:
 {_leaderboard(b)}
 <p class="note">Errors on train-standardized channels over the whole test set, mean ± standard deviation over seeds.
 Difference: mean test MSE minus that of the stage below, with its {100 * (1 - b.alpha):g}% block-bootstrap interval. p:
-Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the table. Detectable: the smallest true
+Diebold–Mariano with long-run variance, corrected by Holm for all pairs of the ladder, a stage's variants among
+themselves. Detectable: the smallest true
 difference that these data would have shown with power 80%; “no difference shown” says nothing about smaller ones.
 A verdict is about the models at hand, their seeds averaged. How another training run would turn out only the spread
 over seeds can tell, and of one seed there is none: add seeds before you believe that a stage helps.</p>

@@ -144,8 +144,20 @@ def pairs_of(present: list[str]) -> list[tuple[str, str]]:
     return found
 
 
+def families(pairs: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
+    """The pairs that are corrected together: those of the ladder's stages, and those of each stage's variants.
+
+    A question is as hard to answer as it has pairs. An ablation of one stage that is added later asks another one, and
+    changes no verdict on the ladder.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for stage, other in pairs:
+        found.setdefault(stages.get(stage).root if "." in stage else "", []).append((stage, other))
+    return list(found.values())
+
+
 def comparisons(project: Project, found: list[Run]) -> dict[str, list[Comparison]]:
-    """Benchmark → its comparison table, corrected for its length by Holm's method."""
+    """Benchmark → its comparison table, each family of pairs corrected for its size by Holm's method."""
     import numpy as np
 
     from wavecore.judge.significance import compare_table
@@ -158,10 +170,14 @@ def comparisons(project: Project, found: list[Run]) -> dict[str, list[Comparison
             if run.benchmark == benchmark:
                 mse = np.array([np.nan if v is None else v for v in run.losses["mse"]], dtype=np.float64)
                 losses.setdefault(run.stage, {})[run.seed] = (np.array(run.losses["origin"], dtype=np.int64), mse)
-        pairs = pairs_of(list(losses))
+        pairs, horizon = pairs_of(list(losses)), catalog.benchmark(benchmark).horizon
+        found_of = {
+            (row.stage, row.other): row
+            for family in families(pairs)
+            for row in compare_table(losses, family, horizon, judge, _BOOTSTRAP_SEED)
+        }
         if pairs:
-            horizon = catalog.benchmark(benchmark).horizon
-            tables[benchmark] = compare_table(losses, pairs, horizon, judge, _BOOTSTRAP_SEED)
+            tables[benchmark] = [found_of[pair] for pair in pairs]
     return tables
 
 

@@ -12,7 +12,7 @@ from wavecore import stages
 
 
 def rows_of(project: Project, benchmark: str | None, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
-    """One row per pair, up the ladder; all pairs of a benchmark are corrected together, shown or not.
+    """One row per pair, up the ladder; pairs are corrected with all of their family, shown or not.
 
     Args:
         chosen: stages to show; () for all.
@@ -86,7 +86,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 def compare(
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="A benchmark; default: all.")] = None,
     stage: Annotated[
-        str | None, typer.Option("--stage", "-s", help="Only these stages, with commas; p counts all pairs.")
+        str | None, typer.Option("--stage", "-s", help="Only these stages, with commas; p counts all of a family.")
     ] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a document.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
@@ -94,7 +94,8 @@ def compare(
     """Every stage against the one below it and the baselines: effect, interval, p, smallest detectable gap, cost.
 
     Differences are means over seeds (how many: stage:other) of the test MSE; `p_holm` is corrected for all pairs of the
-    benchmark. Training seconds are a mean over seeds, where one machine trained them all and its times are known here.
+    ladder, of a stage's variants among themselves. Training seconds are a mean over seeds, where one machine trained
+    them all and its times are known here.
     """
     project = Project.find()
     chosen = tuple(stages.get(name.strip()).name for name in stage.split(",")) if stage else ()

@@ -5,13 +5,24 @@ from pathlib import Path
 
 from assets.accepted import recorded
 from assets.project import Project
-from assets.results import Run, pairs_of, unlike
+from assets.results import Run, families, pairs_of, unlike
 
 
 def test_each_stage_is_held_against_the_one_below() -> None:
     assert pairs_of(["seasonal_naive", "dlinear"]) == [("dlinear", "seasonal_naive")]
     assert pairs_of(["dlinear"]) == []
     assert pairs_of(["seasonal_naive"]) == []
+
+
+def test_variants_are_a_family_of_their_own() -> None:
+    """An ablation that is added later changes no verdict on the ladder."""
+    ladder = pairs_of(["dlinear", "reference", "base", "best"])
+    more = pairs_of(["dlinear", "reference", "base", "base.plain", "base.averaged", "best", "best.no_llm"])
+    assert families(ladder) == [ladder]
+    first, *others = families(more)
+    assert first == ladder
+    assert [{stage for stage, _ in family} for family in others] == [{"base.plain", "base.averaged"}, {"best.no_llm"}]
+    assert sorted(pair for family in families(more) for pair in family) == sorted(more)
 
 
 def test_results_that_are_not_of_one_kind_are_told(tmp_path: Path) -> None:
