@@ -27,7 +27,7 @@ def export(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int
         StorageError: the benchmark's series and splits are not made yet, or the disk refuses.
     """
     from assets.training import backbone_hash, judge_hash
-    from wavecore.ladder import Wanted, write
+    from wavecore.ladder import Wanted, code_of, write
 
     ground = ground_of(project, benchmark)
     wanted = []
@@ -37,7 +37,8 @@ def export(project: Project, benchmark: str, chosen: tuple[str, ...], seeds: int
         stage = stages.get(rung.stage)
         train = dataclasses.asdict(ground.train_settings(stage)) if stage.trained else {}
         config = ground.config(stage, rung.seed)
-        wanted.append(Wanted(stage.name, rung.seed, config, train, backbone_hash(ground, stage)))
+        code = code_of(stage.name, project.root)
+        wanted.append(Wanted(stage.name, rung.seed, config, train, backbone_hash(ground, stage), code))
     shape, threads = ground.benchmark, ground.settings.train.threads
     judged_by, scene = judge_hash(ground), ground.scene
     write(folder, benchmark, shape.window, shape.horizon, scene, wanted, threads, ground.data_hash, judged_by)

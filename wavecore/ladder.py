@@ -42,7 +42,7 @@ from wavecore.learn.finishing import finish, regress
 from wavecore.learn.loop import train
 from wavecore.learn.manifest import code_hash, hash_of, manifest, versions
 from wavecore.model.build import from_config
-from wavecore.rooms import judge_rooms, train_rooms
+from wavecore.rooms import judge_rooms, science, train_rooms
 from wavecore.series.arrays import SeriesArrays
 from wavecore.series.normalize import Scaler
 from wavecore.series.splits import Borders
@@ -50,7 +50,7 @@ from wavecore.series.windows import WindowData
 from wavecore.strict import build
 
 ABOUT, SERIES, RAN = "ladder.json", "series.npz", "ran.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Wanted:
         config: all that the model is built and trained from, see `from_config`.
         train: see TrainSettings; empty for a stage without weights.
         backbone_hash: of the language model that the asker has; None without one.
+        code: hashes of the asker's code: `trains` and `judges` as results say them, whose part outside this package is
+            not at work here, and `science`, the part that is and must be the same.
     """
 
     stage: str
@@ -68,6 +70,7 @@ class Wanted:
     config: Mapping[str, Any]
     train: Mapping[str, Any]
     backbone_hash: str | None
+    code: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +128,8 @@ def write(
         "data_hash": data_hash,
         "settings": settings,
         "wanted": [
-            {key: getattr(one, key) for key in ("stage", "seed", "config", "train", "backbone_hash")} for one in wanted
+            {key: getattr(one, key) for key in ("stage", "seed", "config", "train", "backbone_hash", "code")}
+            for one in wanted
         ],
     }
     with _disk(folder):
@@ -185,11 +189,26 @@ def _wanted(entry: Mapping[str, Any], benchmark: str, where: str) -> Wanted:
     one = Wanted(**entry)
     said = {key: one.config.get(key) for key in ("benchmark", "stage", "seed")}
     fix = "export it again, with the code that is here"
+    if set(one.code) != {"trains", "judges", "science"} or not all(isinstance(v, str) for v in one.code.values()):
+        raise StorageError(f"{where}: code: not the three hashes of the asker's code", fix)
     if type(one.seed) is not int or one.seed < 0 or stages.find(one.stage) is None:
         raise StorageError(f"{where}: {one.stage!r}, seed {one.seed!r}, is no stage and seed of this code", fix)
     if said != {"benchmark": benchmark, "stage": one.stage, "seed": one.seed}:
         raise StorageError(f"{where}: is of {benchmark} {one.stage} seed {one.seed}, its config of {said}", fix)
     return one
+
+
+def code_of(stage: str, root: Path | None = None) -> dict[str, str]:
+    """`code` of Wanted, of the code here; where this package is alone, `science` only.
+
+    Args:
+        root: of a whole project; None: this package alone.
+    """
+    family = stages.get(stage).family
+    found = {"science": code_hash(science(family), root)}
+    if root is None:
+        return found
+    return {**found, "trains": code_hash(train_rooms(family), root), "judges": code_hash(judge_rooms(family), root)}
 
 
 def results(folder: Path, stage: str, seed: int) -> Path:
@@ -203,7 +222,7 @@ def _follows(away: Away, one: Wanted) -> dict[str, Any]:
         "config_hash": hash_of(one.config),
         "data_hash": away.data_hash,
         "backbone_hash": one.backbone_hash,
-        "code_hash": code_hash(train_rooms(stages.get(one.stage).family)),
+        "code_hash": one.code["trains"],
     }
 
 
@@ -218,7 +237,7 @@ def done(away: Away, one: Wanted) -> bool:
         return False
     follows = _follows(away, one)
     expected = {**follows, "settings": away.settings, "trained_by": follows["code_hash"]}
-    expected["code_hash"] = code_hash(judge_rooms(stages.get(one.stage).family))
+    expected["code_hash"] = one.code["judges"]
     return all(found.get(key) == value for key, value in expected.items()) and intact(folder, found)
 
 
@@ -229,8 +248,14 @@ def climb(away: Away, seconds: float | None = None) -> Iterator[Wanted]:
         seconds: begin none after so many.
 
     Raises:
-        WavecoreError: what a training, the disk, or a language model that is not the asker's says.
+        WavecoreError: what a training, the disk, or a language model or code that is not the asker's says.
     """
+    other = sorted({one.stage for one in away.wanted if one.code["science"] != code_of(one.stage)["science"]})
+    if other:
+        raise StorageError(
+            f"{away.folder}: the code of wavecore here is not the asker's, for {', '.join(other)}",
+            "copy the project's wavecore/ here, or export again with this code",
+        )
     began = time.monotonic()
     for one in away.wanted:
         if done(away, one):
@@ -253,8 +278,7 @@ def _run(away: Away, one: Wanted) -> None:
     ran = {"eval_seconds": round(scored.seconds, 2), "device": saved["device"], "machine": _machine(saved)}
     if spent.is_file():
         ran |= json.loads(spent.read_text(encoding="utf-8"))
-    code = code_hash(judge_rooms(stages.get(one.stage).family))
-    follows = identity(saved, away.data_hash, away.settings, code)
+    follows = identity(saved, away.data_hash, away.settings, one.code["judges"])
     target = results(away.folder, one.stage, one.seed)
     target.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -301,12 +325,12 @@ def _trained(away: Away, one: Wanted, target: Path, spent: Path) -> nn.Module:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_file(spent, _json(seconds))
     full = manifest(
-        model, config=one.config, data_hash=away.data_hash, rooms=train_rooms(stages.get(one.stage).family),
+        model, config=one.config, data_hash=away.data_hash, rooms=science(stages.get(one.stage).family),
         seed=one.seed,
         threads=count, dtype=dtype, device=device, steps=steps, best_step=best,
         calibration=calibration,
     )  # fmt: skip
-    save_model(target, model, one.config, curve, full)
+    save_model(target, model, one.config, curve, {**full, "code_hash": one.code["trains"]})
     shutil.rmtree(resume, ignore_errors=True)
     return model
 

@@ -26,6 +26,12 @@ ONLINE_ROOMS = (
 FAMILY_ROOMS = {"titan": ("wavecore/stream",)}
 
 
+def science(family: str) -> tuple[str, ...]:
+    """What of the rooms of this family is in this package: all that is at work where the package is alone."""
+    rooms = (*train_rooms(family), *judge_rooms(family))
+    return tuple(dict.fromkeys(room for room in rooms if room.startswith("wavecore/")))
+
+
 def train_rooms(family: str) -> tuple[str, ...]:
     """The rooms whose change can change a weight of a stage of this family."""
     return (*TRAIN_ROOMS, *FAMILY_ROOMS.get(family, ()))

@@ -13,6 +13,7 @@ from conftest import run
 from inside import Said, artifacts, copied, edit, fine, refused, up_to_date
 
 import wavecore
+from assets.standing import BESIDE
 from wavecore import ladder
 from wavecore.errors import StorageError
 
@@ -97,6 +98,15 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
     bare = tmp_path / "bare"
     shutil.copytree(Path(wavecore.__file__).parent, bare / "wavecore", ignore=shutil.ignore_patterns("__pycache__"))
     code = [sys.executable, "-m", "wavecore.ladder", str(folder)]
+    # Other code than the asker's trains nothing; what of the project is not there plays no part.
+    loop = bare / "wavecore" / "learn" / "loop.py"
+    whole = loop.read_text()
+    loop.write_text(whole + "# a remark\n")
+    refusal = run(bare, *code, check=False)
+    assert refusal.returncode == 1
+    assert "the code of wavecore here is not the asker's, for dlinear" in refusal.stderr
+    assert not (folder / "results").exists()
+    loop.write_text(whole)
     done = run(bare, *code)
     (row,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert (row["stage"], row["seed"], row["device"]) == ("dlinear", 1, "cpu")
@@ -134,6 +144,9 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
     shutil.rmtree(mine / "results" / "tiny" / "dlinear" / "seed=1")
     fine(mine, *ASK)
     home = {path.name: path.read_bytes() for path in (mine / "results" / "tiny" / "dlinear" / "seed=1").iterdir()}
+    said_there, said_here = (json.loads(files.pop("manifest.json")) for files in (taken, home))
+    assert said_here.pop(BESIDE)  # nothing lies beside results that come from elsewhere
+    assert said_there == said_here
     assert taken == home
     assert summary == (mine / "results" / "tiny" / "dlinear" / "metrics.json").read_bytes()
 
@@ -154,6 +167,7 @@ def test_a_folder_that_is_no_exported_ladder_is_an_error(mine: Path, tmp_path: P
         ({"wanted": [entry | outside]}, "no stage and seed of this code"),
         ({"wanted": [entry | {"seed": "1"}]}, "no stage and seed of this code"),
         ({"wanted": [entry | {"stage": "seasonal_naive"}]}, "its config of"),
+        ({"wanted": [entry | {"code": {"trains": "x"}}]}, "not the three hashes"),
     ):
         (folder / "ladder.json").write_text(json.dumps(about | change))
         with pytest.raises(StorageError, match=said_of):
