@@ -149,12 +149,25 @@ def everything(
 
 @app.command("show")
 def shown(
-    file: Annotated[Path, typer.Argument(help="Written by `wavecore bench all`.")] = Path("results/bench.jsonl"),
+    file: Annotated[Path, typer.Argument(help="Of `wavecore bench all`, or of any bench with `--json`.")] = Path(
+        "results/bench.jsonl"
+    ),
+    picture: Annotated[Path | None, typer.Option(help="Also draw the rows of `surface`, as a PNG file.")] = None,
 ) -> None:
-    """The tables of a finished bench, as Markdown."""
+    """The tables of a finished bench, as Markdown.
+
+    Raises:
+        StorageError: the file is not there or no bench, or a picture is asked for and it holds no surface, or several.
+    """
+    from assets.figures_surface import surface as drawn
     from pipelines.bench_table import markdown, read
 
-    typer.echo(markdown(read(_placed(file))), nl=False)
+    rows = read(_placed(file))
+    if picture is not None:
+        data = drawn(rows, str(file)).png()
+        _placed(picture).parent.mkdir(parents=True, exist_ok=True)
+        _placed(picture).write_bytes(data)
+    typer.echo(markdown(rows), nl=False)
 
 
 def _placed(path: Path) -> Path:

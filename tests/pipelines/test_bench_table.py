@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from assets.figures_surface import surface as drawn
+from pipelines.bench import app
 from pipelines.bench_table import stages, surface, variants
+from wavecore.errors import StorageError
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_what_a_stage_costs_is_one_line_per_stage_length_and_share() -> None:
@@ -38,3 +48,51 @@ def test_what_a_variant_costs_is_one_line() -> None:
     lines = variants([row, {"bench": "kept"}])
     assert lines[2:] == ["| `titan.every_4` | 87,153 | 1.8 | 5.5 | 0.50 (0.40 to 0.62) | 135 | 46 |"]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def _rows(stage: str = "only_sparse", seed: int = 0, **more: object) -> list[dict[str, object]]:
+    """Two lengths, all tokens and two shares of them each."""
+    same = {"bench": "surface", "benchmark": "etth1_96", "seed": seed, **more}
+    return [
+        {**same, "path": stage if share else "base", **({"share": share} if share else {}), "window": window,
+         "mse": window / 5000 + (share or 1), "seconds": 2.0, "train_seconds": 9.0, "train_mb": 500.0}
+        for window in (2048, 1024) for share in (0.5, None, 0.25)
+    ]  # fmt: skip
+
+
+def test_the_picture_of_a_surface_has_a_line_per_length_over_all_shares() -> None:
+    rows = _rows()
+    rows[0]["train_mb"] = "too large"  # a peak that could not be measured has no point
+    figure = drawn([*rows, {"bench": "kept"}], "surface.jsonl").figure
+    error, *_, memory = figure.axes
+    assert [line.get_label() for line in error.lines] == ["T = 1,024", "T = 2,048"]
+    for line, window in zip(error.lines, (1024, 2048), strict=True):
+        assert list(line.get_xdata()) == [0.25, 0.5, 1.0]
+        assert list(line.get_ydata()) == [window / 5000 + share for share in (0.25, 0.5, 1.0)]
+    assert list(memory.lines[1].get_xdata()) == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"bench": "kept"}], "no row of `surface`"),
+        ([*_rows(), *_rows(stage="only_sparse.drop")], "several"),
+        ([*_rows(), *_rows(seed=1)], "several"),
+    ],
+)
+def test_a_picture_of_no_surface_or_of_several_is_an_error(rows: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(StorageError, match=said) as error:
+        drawn(rows, "surface.jsonl")
+    assert str(error.value).startswith("surface.jsonl")
+
+
+def test_the_committed_surface_is_drawn_and_shown(tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "surface.png"
+    shown = CliRunner().invoke(app, ["show", str(ROOT / "results/surface.jsonl"), "--picture", str(picture)])
+    assert shown.exit_code == 0, shown.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    told = [line for line in shown.output.splitlines() if line.startswith("| etth1_96")]
+    written = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
+    assert len(told) == 12
+    for line in told:
+        assert line in written, "docs/performance.md: not as results/surface.jsonl has it"
