@@ -128,9 +128,6 @@ def everything(
     """Every bench of generated windows, and `features` where ETTm1 is there, one after another; the machine should
     have nothing else to do. What each stage of the ladder costs is `wavecore bench stages`, what a trained budget costs
     and saves `wavecore bench kept`.
-
-    Raises:
-        SettingsError: neuralforecast is asked for and not there; nothing was measured.
     """
     from wavecore.bench.peer import need_peer
 
@@ -154,11 +151,7 @@ def shown(
     ),
     picture: Annotated[Path | None, typer.Option(help="Also draw the rows of `surface`, as a PNG file.")] = None,
 ) -> None:
-    """The tables of a finished bench, as Markdown.
-
-    Raises:
-        StorageError: the file is not there or no bench, or a picture is asked for and it holds no surface, or several.
-    """
+    """The tables of a finished bench, as Markdown."""
     from assets.figures_surface import surface as drawn
     from pipelines.bench_table import markdown, read
 
