@@ -14,6 +14,7 @@ from assets.timings import timings
 from wavecore import stages
 from wavecore.errors import StorageError
 from wavecore.judge.files import LOSSES, MANIFEST, METRICS
+from wavecore.rooms import FAMILY_ROOMS
 
 if TYPE_CHECKING:
     from wavecore.judge.significance import Comparison
@@ -99,15 +100,17 @@ def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) 
     )
 
 
-# What results that are compared must share, and what the seeds of one mean must share beside it.
+# What results that are compared must share; the code, where it is of the same rooms; and what seeds of a mean must too.
 _GROUND = {"data_hash": "data", "settings": "settings of the judge"}
-_MADE_BY = {"backbone_hash": "language model", "trained_by": "code that trains", "code_hash": "code that judges"}
+_CODE = {"trained_by": "code that trains", "code_hash": "code that judges"}
+_MADE_ON = {"backbone_hash": "language model", "device": "device"}
 
 
 def unlike(project: Project, found: list[Run]) -> list[str]:
-    """What stands in one table though it is not of one kind, in sentences: stages judged on other data than the first
-    one of their benchmark, seeds trained or judged by other code than the first one of their stage. Code that was
-    accepted as equal is the same code. Settings of training hold the seed, so only `wavecore ladder` can tell those.
+    """What stands in one table though it is not of one kind, in sentences: results judged on other data, or trained or
+    judged by other code, than the first ones of their benchmark, and seeds of another language model or device than the
+    first one of their stage. Code that was accepted as equal is the same code. Settings of training hold the seed, so
+    only `wavecore ladder` can tell those.
     """
 
     def other(run: Run, first: Run, keys: dict[str, str]) -> list[str]:
@@ -116,19 +119,22 @@ def unlike(project: Project, found: list[Run]) -> list[str]:
     def same(one: str | None, two: str | None) -> bool:
         return one == two or (one is not None and two is not None and equal_code(project, one, two))
 
-    firsts: dict[str, Run] = {}
-    seeds: dict[tuple[str, str], Run] = {}
+    firsts: dict[tuple[str, ...], Run] = {}
     lines = []
     for run in found:
-        name = f"{run.benchmark} {run.stage} seed {run.seed}"
-        first = firsts.setdefault(run.benchmark, run)
-        ground = other(run, first, _GROUND)
-        if ground:
-            lines.append(f"{name}: of other {', '.join(ground)} than {first.stage}")
-        alike = seeds.setdefault((run.benchmark, run.stage), run)
-        made = other(run, alike, _MADE_BY)
-        if made:
-            lines.append(f"{name}: of other {', '.join(made)} than seed {alike.seed}")
+        # A family with rooms of its own has other hashes of the same code.
+        rooms = FAMILY_ROOMS.get(stages.get(run.stage).family, ())
+        asked = (
+            (firsts.setdefault((run.benchmark,), run), _GROUND),
+            (firsts.setdefault((run.benchmark, "code", *rooms), run), _CODE),
+            (firsts.setdefault((run.benchmark, "stage", run.stage), run), _MADE_ON),
+        )
+        than: dict[str, list[str]] = {}
+        for first, keys in asked:
+            than.setdefault(f"{first.stage} seed {first.seed}", []).extend(other(run, first, keys))
+        for name, what in than.items():
+            if what:
+                lines.append(f"{run.benchmark} {run.stage} seed {run.seed}: of other {', '.join(what)} than {name}")
     return lines
 
 
@@ -147,8 +153,8 @@ def pairs_of(present: list[str]) -> list[tuple[str, str]]:
 def families(pairs: list[tuple[str, str]]) -> list[list[tuple[str, str]]]:
     """The pairs that are corrected together: those of the ladder's stages, and those of each stage's variants.
 
-    A question is as hard to answer as it has pairs. An ablation of one stage that is added later asks another one, and
-    changes no verdict on the ladder.
+    A question is as hard to answer as it has pairs. A variant of one stage (`titan.mean`) that is added later asks
+    another one, and changes no verdict on the ladder; a stage of the ladder that is run later is a pair more in it.
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for stage, other in pairs:

@@ -47,7 +47,7 @@ def left_out(project: Project, benchmark: str, stage: str) -> dict[int, str]:
 def streams_left_out(project: Project, benchmark: str, chosen: tuple[str, ...] = ()) -> list[str]:
     """The streams of a benchmark that are not shown, in sentences; of the stages `chosen`, () for all."""
     return [
-        f"{benchmark} {stage} seed {seed}: its stream is left out, {why}; `wavecore stream` runs it again"
+        f"{benchmark} {stage} seed {seed}: its stream is left out, {why}; `wavecore stream` makes all seeds of one kind"
         for stage in chosen or names()
         for seed, why in left_out(project, benchmark, stage).items()
     ]

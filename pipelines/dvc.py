@@ -158,15 +158,18 @@ def accept_code(project: Project, steps: Sequence[Step]) -> None:
     with alone(project):
         paths = [project.root / lock_of(file) for file in (ROOT, ON_DEMAND)]
         texts = [path.read_text(encoding="utf-8") if path.is_file() else None for path in paths]
-        write_entries(project, {step.name: _with_code_of_now(project, step) for step in steps})
-        left = json.loads(dvc(project, "status", "--json", *targets(project, steps)) or "{}")
-        if left:
+        try:
+            write_entries(project, {step.name: _with_code_of_now(project, step) for step in steps})
+            left = json.loads(dvc(project, "status", "--json", *targets(project, steps)) or "{}")
+            if left:
+                raise StorageError(
+                    f"accept: {', '.join(sorted(left))} changed while they were accepted; nothing was accepted",
+                    "wait until no run is at work, then accept again",
+                )
+        except BaseException:  # also where the user interrupts: new locks beside no acceptance would look clean
             for path, text in zip(paths, texts, strict=True):
                 path.unlink(missing_ok=True) if text is None else write_text(path, text)
-            raise StorageError(
-                f"accept: {', '.join(sorted(left))} changed while they were accepted; nothing was accepted",
-                "wait until no run is at work, then accept again",
-            )
+            raise
 
 
 def _with_code_of_now(project: Project, step: Step) -> dict[str, Any]:

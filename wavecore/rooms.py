@@ -27,8 +27,14 @@ FAMILY_ROOMS = {"titan": ("wavecore/stream",)}
 
 
 def science(family: str) -> tuple[str, ...]:
-    """What of the rooms of this family is in this package: all that is at work where the package is alone."""
-    rooms = (*train_rooms(family), *judge_rooms(family))
+    """What of the rooms of this family is in this package, and what trains and judges where the package is alone."""
+    rooms = (
+        *train_rooms(family),
+        *judge_rooms(family),
+        "wavecore/ladder.py",
+        "wavecore/config.py",
+        "wavecore/strict.py",
+    )
     return tuple(dict.fromkeys(room for room in rooms if room.startswith("wavecore/")))
 
 

@@ -279,6 +279,31 @@ def test_what_changes_while_it_is_accepted_is_not_accepted(mine: Path, monkeypat
     assert forecasts.read_bytes() == before["/" + str(forecasts.relative_to(mine))]
 
 
+def test_an_acceptance_that_is_interrupted_leaves_what_was_there(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the locks would be those of the new code, and the same command would find no step out of date."""
+    from pipelines import accept, dvc
+
+    with (mine / "assets/scoring.py").open("a") as file:
+        file.write("# a remark\n")
+    lock, write = (mine / "dvc.lock").read_bytes(), dvc.write_entries
+
+    def interrupted(project: Project, changed: Mapping[str, dict[str, Any]]) -> None:
+        write(project, changed)
+        assert (mine / "dvc.lock").read_bytes() != lock
+        monkeypatch.setattr(dvc, "dvc", stopped)
+
+    def stopped(*command: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dvc, "write_entries", interrupted)
+    with entered(mine) as project, pytest.raises(KeyboardInterrupt):
+        accept.accept(project, "a remark")
+    assert (mine / "dvc.lock").read_bytes() == lock
+    assert not (mine / "results" / "accepted.jsonl").exists()
+    monkeypatch.undo()
+    assert "dlinear" in fine(mine, "accept", "--because", "a remark").out
+
+
 def test_code_of_the_assets_that_a_weight_follows_from_is_not_taken_as_equal(mine: Path) -> None:
     """A model whose code changed is trained again, not committed as it lies there."""
     with (mine / "assets/fitting.py").open("a") as file:

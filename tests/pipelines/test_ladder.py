@@ -99,14 +99,15 @@ def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -
     shutil.copytree(Path(wavecore.__file__).parent, bare / "wavecore", ignore=shutil.ignore_patterns("__pycache__"))
     code = [sys.executable, "-m", "wavecore.ladder", str(folder)]
     # Other code than the asker's trains nothing; what of the project is not there plays no part.
-    loop = bare / "wavecore" / "learn" / "loop.py"
-    whole = loop.read_text()
-    loop.write_text(whole + "# a remark\n")
-    refusal = run(bare, *code, check=False)
-    assert refusal.returncode == 1
-    assert "the code of wavecore here is not the asker's, for dlinear" in refusal.stderr
-    assert not (folder / "results").exists()
-    loop.write_text(whole)
+    for module in ("learn/loop.py", "ladder.py"):
+        file = bare / "wavecore" / module
+        whole = file.read_text()
+        file.write_text(whole + "# a remark\n")
+        refusal = run(bare, *code, check=False)
+        assert refusal.returncode == 1
+        assert "the code of wavecore here is not the asker's, for dlinear" in refusal.stderr
+        assert not (folder / "results").exists()
+        file.write_text(whole)
     done = run(bare, *code)
     (row,) = [json.loads(line) for line in done.stdout.splitlines()]
     assert (row["stage"], row["seed"], row["device"]) == ("dlinear", 1, "cpu")
