@@ -1,11 +1,12 @@
-"""Titan-Stream: sizes of the heads, what learns through the memory, no dependence on the batch, one chunk at a time the
-same as all at once, three losses that each move weights, and groups that hold every weight once."""
+"""Titan-Stream: sizes of the heads, what learns through the memory, no dependence on the batch, chunks the same as
+token by token, three losses that each move weights, and groups that hold every weight once."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -145,26 +146,48 @@ def test_updates_computed_anew_give_the_same_gradients() -> None:
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("name", ["map", "linear attention"])
-def test_chunk_by_chunk_is_all_at_once(name: str) -> None:
-    """Written in one call or in one call per chunk, by hand: the same memory and the same readings, to 1e-5."""
-    from wavecore.stream.memory import read, update
+@pytest.mark.parametrize("name", ["map", "linear attention", "uneven chunks", "clipped"])
+def test_chunk_by_chunk_is_token_by_token(name: str) -> None:
+    """The memory against one that takes every token by itself, in numpy: readings and states equal to 1e-5.
 
-    model, x = made(VARIANTS[name]), drawn(2, T, N)
+    Within a chunk of a map surprises are those of the memory before it and add up; then momentum, clipping, forgetting.
+    """
+    model, x = made({**VARIANTS, "clipped": memory(clip=0.02)}[name]), drawn(2, T, N)
     chosen = model.settings.memory
     with torch.no_grad():
+        model.gate.weight.copy_(drawn(1, 8, seed=2))  # else each gate is the same
         h = model._embed(x, x.transpose(1, 2).flatten(end_dim=1)[:, :, None])
         q, k, v = model._keys(h)
         found, first, written = model._remember(q, k, v, h, model.start(2))
-        state = model.start(2)
-        for i in range(0, model.tokens, chosen.chunk):
-            part = slice(i, i + chosen.chunk)
-            torch.testing.assert_close(read(state, q[:, part], chosen), found[:, part], rtol=1e-5, atol=1e-5)
-            gate = torch.sigmoid(model.gate(h[:, part].mean(dim=1)))[:, 0]
-            state, _ = update(state, k[:, part], v[:, part], gate, chosen)
-            if not i:
-                torch.testing.assert_close(state, first, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(state.norms(), written.norm, rtol=1e-5, atol=1e-5)
+        gates = [torch.sigmoid(model.gate(part.mean(dim=1)))[:, 0].numpy() for part in h.split(chosen.chunk, dim=1)]
+    start = model.memory_init.detach().double().numpy()
+    for series in range(2 * N):
+        keys, values, queries = (t[series].double().numpy() for t in (k, v, q))
+        weight, momentum, normalizer = start.copy(), np.zeros_like(start), np.ones(len(start))
+        for number, gate in enumerate(float(g[series]) for g in gates):
+            tokens = range(number * chosen.chunk, min((number + 1) * chosen.chunk, model.tokens))
+            before, below, surprise = weight.copy(), normalizer.copy(), np.zeros_like(weight)
+            for nth, i in enumerate(tokens):
+                if chosen.retrieval == "map":
+                    expected = before @ queries[i]
+                    surprise += 2 / len(tokens) * np.outer(before @ keys[i] - values[i], keys[i])
+                else:
+                    phi, written_as = (np.where(t > 0, t + 1, np.exp(t)) for t in (queries[i], keys[i]))
+                    expected = before @ phi / (below @ phi)
+                    keep = 1.0 if nth else 1 - gate
+                    weight = keep * weight + np.outer(values[i], written_as)
+                    normalizer = keep * normalizer + written_as
+                np.testing.assert_allclose(found[series, i].numpy(), expected, rtol=1e-5, atol=1e-5)
+            if chosen.retrieval == "map":
+                momentum = chosen.beta * momentum + (1 - chosen.beta) * surprise
+                long = np.linalg.norm(momentum)
+                assert (name == "clipped") == (long > chosen.clip)
+                momentum *= min(1, chosen.clip / long)
+                weight = (1 - gate) * weight - chosen.eta * momentum
+            if not number:
+                for own, known in zip(first, (weight, momentum, normalizer), strict=True):
+                    np.testing.assert_allclose(own[series].numpy(), known, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(float(written.norm[series]), np.linalg.norm(weight), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["forecast", "associative", "orthogonality"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import gc
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_session import LIVING, ONLINE, SHAPE, SMALL, H, N, T, forecasts, linear, titan, waves
@@ -15,7 +17,7 @@ from wavecore.errors import StorageError, TrainingError
 from wavecore.series.normalize import instance_normalize, instance_statistics
 from wavecore.stream.forecaster import TitanStream
 from wavecore.stream.fourier import Elf, warm_labels
-from wavecore.stream.learners import Frozen, Gradient, Titan
+from wavecore.stream.learners import Frozen, Gradient, Titan, batched
 from wavecore.stream.memory import MemoryState
 from wavecore.stream.run import need_learners
 from wavecore.stream.session import Label, Session, Shape
@@ -101,6 +103,79 @@ def test_the_regression_holds_over_thousands_of_labels() -> None:
     torch.testing.assert_close(elf.inverse, torch.linalg.inv(total), rtol=1e-9, atol=1e-12)
 
 
+class WrittenOut:
+    """ELF as its docstring has it, in numpy: a direct solution of all labels so far, no state but lists."""
+
+    def __init__(self, ridge: float, keep: float, rate: float, recent: int, warm: int) -> None:
+        self.ridge, self.rate, self.recent, self.warm = ridge, rate, recent, warm
+        self.known, self.asked = (round(keep * (n // 2 + 1)) for n in (T, H))
+        self.rows: list[np.ndarray] = []
+        self.ahead: list[np.ndarray] = []
+        self.single: list[np.ndarray] = []  # errors of (frozen, linear), [2, N] a label
+        self.mixed: list[np.ndarray] = []  # errors of what slow and fast weights would have forecast
+
+    def spectrum(self, x: np.ndarray, count: int) -> np.ndarray:
+        found = np.fft.rfft(x, axis=0)[:count].T
+        return np.stack([found.real, found.imag], axis=2).reshape(len(found), -1)
+
+    def normed(self, errors: list[np.ndarray]) -> np.ndarray:
+        weight = np.exp(-self.rate * np.sum(errors, axis=0)) if errors else np.ones((2, N))
+        return weight / weight.sum(axis=0)
+
+    def forecast(self, x: np.ndarray, frozen: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        if len(self.rows) < self.warm:
+            return frozen, None
+        mean, std = x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)
+        linear = np.tile(mean, (H, 1))
+        if self.rows:
+            a, b = np.concatenate(self.rows), np.concatenate(self.ahead)
+            solved = np.linalg.solve(a.T @ a + self.ridge * np.eye(a.shape[1]), a.T @ b)
+            parts = (self.spectrum((x - mean) / std, self.known) @ solved).reshape(N, self.asked, 2)
+            linear = np.fft.irfft(parts[..., 0] + 1j * parts[..., 1], n=H, axis=1).T * std + mean
+        both = np.stack([frozen, linear])
+        slow, fast = self.normed(self.single), self.normed(self.single[-self.recent :])
+        share = self.normed(self.mixed)
+        made = [(w[:, None] * both).sum(axis=0) for w in (slow, fast)]
+        return share[0] * made[0] + share[1] * made[1], (*both, *made)
+
+    def learn(self, x: np.ndarray, y: np.ndarray, note: tuple[np.ndarray, ...] | None) -> None:
+        if note is not None:
+            wrong = np.stack([np.square(made - y).mean(axis=0) for made in note])
+            self.single.append(wrong[:2])
+            self.mixed.append(wrong[2:])
+        mean, std = x.mean(axis=0), np.sqrt(x.var(axis=0) + 1e-5)
+        self.rows.append(self.spectrum((x - mean) / std, self.known))
+        self.ahead.append(self.spectrum((y - mean) / std, self.asked))
+
+
+def test_elf_is_what_is_written_of_it() -> None:
+    """Regression, slow and fast weights, and what weighs these two, label by label, over a change of regime that the
+    fast ones see first."""
+    ridge, keep, rate, recent, warm = 3.0, 0.9, 0.5, 5, 4
+    values = waves(140)
+    values[80:] = 3 + 2 * values[80:].flip(0)
+    elf = Elf(linear(), T, H, N, ridge=ridge, keep=keep, rate=rate, recent=recent, warm=warm)
+    written, frozen = WrittenOut(ridge, keep, rate, recent, warm), Frozen(linear(), H)
+    apart, merged = [], []
+    for (label,) in (labels(values, range(o, o + 1)) for o in range(T, 136)):
+        x, y = (part.double().numpy() for part in (label.x, label.y))
+        own, noted = elf.forecast(label.x, label.origin)
+        expected, note = written.forecast(x, frozen.forecast(label.x, label.origin)[0].double().numpy())
+        np.testing.assert_allclose(own.numpy(), expected, rtol=1e-5, atol=1e-5)
+        if noted is not None:
+            assert note is not None
+            _, slow, fast = noted
+            np.testing.assert_allclose(slow.numpy(), written.normed(written.single), rtol=1e-6, atol=1e-8)
+            np.testing.assert_allclose(fast.numpy(), written.normed(written.single[-recent:]), rtol=1e-6, atol=1e-8)
+            apart.append(float((slow - fast).abs().max()))
+            merged.append(float(np.abs(written.normed(written.mixed) - 0.5).max()))
+        elf.learn([label._replace(note=noted)])
+        written.learn(x, y, note)
+    # Else a pair that is one pair, or two that always count alike, would have passed.
+    assert max(apart) > 0.2
+    assert max(merged) > 0.2
+
+
 def test_the_better_of_the_two_gets_the_weight() -> None:
     """A frozen forecaster that is far off loses its weight to the regression, in each channel by itself."""
     values = waves(200)
@@ -161,24 +236,43 @@ def test_adaptation_off_leaves_all_weights() -> None:
 
 @pytest.mark.parametrize("settings", [SMALL, LIVING])
 def test_a_session_and_the_training_path_see_the_same(settings: StreamSettings) -> None:
-    """The windows of a stretch, one chunk apart, as training reads them at once: the same memories and forecasts."""
+    """The same windows, a session's one by one and in one batch as training reads them: memories, forecasts and losses.
+
+    With memories that live, the batch meets those that the session noted; each of these follows from the one before.
+    """
     model, values = titan(settings).eval(), waves(80)
-    step = model.chunk_rows()
-    session, at = Session(Titan(model, ONLINE, adapt=False), SHAPE, ONLINE), {}
+    learner = Titan(model, ONLINE, adapt=False)
+    session, made, notes = Session(learner, SHAPE, ONLINE), {}, {}
     for i, row in enumerate(values):
-        y = session.push(row)
-        if y is not None:
-            at[i + 1] = y
-    state = model.start(1)
+        if (y := session.push(row)) is not None:
+            made[i + 1], notes[i + 1] = y, session.pending.notes[i + 1]
+    origins, living = range(T, 80 - H + 1), settings.memory.life == "stream"
+    batch = batched(labels(values, origins))
     with torch.no_grad():
-        for origin in range(T, 81, step):
-            reading = model.read(values[None, origin - T : origin], state)
-            torch.testing.assert_close(reading.forecast[0], at[origin], rtol=1e-5, atol=1e-6)
-            if settings.memory.life == "stream":
-                state = reading.state
-    if settings.memory.life == "stream":
-        # What stands still between two chunks is the memory, which another one would show.
-        assert not torch.allclose(model.read(values[None, -T:], model.start(1)).forecast[0], at[80], atol=1e-5)
+        states = model.start(len(origins))
+        if living:
+            met = [MemoryState(*notes[o]) for o in origins]
+            states = MemoryState(*(torch.cat(parts) for parts in zip(*met, strict=True)))
+        reading = model.read(batch.x, states)
+        together = torch.stack([made[o] for o in origins])
+        torch.testing.assert_close(reading.forecast, together, rtol=1e-5, atol=1e-6)
+        if not living:
+            # What training descends on, and what a session learns from.
+            mine = learner.loss(labels(values, origins))
+            torch.testing.assert_close(model.objective(batch)["loss"], mine)
+            torch.testing.assert_close(model(batch), together, rtol=1e-5, atol=1e-6)
+            return
+    # The memory after one chunk more is the one that is met a chunk of rows later, and until then the same.
+    step = model.chunk_rows()
+    for i, origin in enumerate(origins):
+        at = origin + step
+        if at in origins and (origin - T) % step == 0:
+            for after, later in zip(reading.state, notes[at], strict=True):
+                torch.testing.assert_close(after[i * N : (i + 1) * N], later, rtol=1e-5, atol=1e-6)
+        begun = origin - (origin - T) % step
+        assert all(torch.equal(a, b) for a, b in zip(notes[origin], notes[begun], strict=True))
+    # Memory counts: another one gives other forecasts.
+    assert not torch.allclose(model(batch)[-1], together[-1], atol=1e-5)
 
 
 def test_input_surprise_is_told_at_once_and_the_error_with_the_label() -> None:
@@ -224,37 +318,49 @@ def graph(tensor: Tensor) -> int:
     return len(seen)
 
 
-def test_tensors_bytes_and_graph_stay_constant_over_thousands_of_slices() -> None:
-    learner = Titan(titan(LIVING), ONLINE)
-    session, values = Session(learner, SHAPE, ONLINE), waves(3200)
-    seen = []
-    for i, row in enumerate(values):
+# A chunk of one row: each row that is pushed is a slice that the memory takes in.
+BRIEF = Shape(4, 2, ("a", "b"))
+BY_ROW = replace(LIVING, patch=1, memory=replace(LIVING.memory, chunk=1))
+
+
+class Careless(Titan):
+    """A learner that carries the graph along with the memory."""
+
+    def forecast(self, x: Tensor, origin: int) -> tuple[Tensor, Any]:
+        carried = self._next or self.model.start(1)
+        reading = self.model.read(x[None], carried)
+        self._carried, self._next = carried, reading.state
+        return reading.forecast[0].detach(), tuple(part.detach() for part in carried)
+
+
+def growth(learner_of: type[Titan], at: tuple[int, ...], adapt: bool) -> list[tuple[int, int, int]]:
+    """Live tensors, their bytes and the nodes of the graph behind the memory, after as many slices as `at` says."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = TitanStream(BRIEF.window, BRIEF.horizon, N, BY_ROW)
+    assert model.chunk_rows() == 1
+    learner = learner_of(model, ONLINE, adapt=adapt)
+    # Eight labels to a step, since what is to be counted are slices; `at` is in step with them.
+    session, seen = Session(learner, BRIEF, replace(ONLINE, every=8)), []
+    for i, row in enumerate(waves(at[-1] + BRIEF.window)):
         session.push(row)
-        if i in (200, 1700, 3199):
+        if i + 1 - BRIEF.window in at:
             assert learner._carried is not None
-            (label,) = labels(values, range(100, 101))
-            batch = [label._replace(note=tuple(learner._carried))]
-            nodes = graph(learner._read(batch[0].x[None], batch).forecast)
-            # The session's buffer breathes by two windows.
-            seen.append((*live(), nodes))
-    counts, sizes, nodes = zip(*seen, strict=True)
-    assert max(counts) - min(counts) <= 8
-    assert max(sizes) - min(sizes) <= 3 * T * N * 8
-    assert len(set(nodes)) == 1
+            seen.append((*live(), graph(learner._carried.weight)))
+    return seen
 
 
-def test_a_state_that_is_not_detached_grows() -> None:
-    """What the test above would see if a session carried the graph along."""
+def test_tensors_bytes_and_graph_stay_constant_over_thousands_of_slices() -> None:
+    counts, sizes, nodes = zip(*growth(Titan, (200, 1704, 3200), adapt=True), strict=True)
+    # The session's buffer and its pending labels breathe; a single number per slice would be 12,000 bytes.
+    assert max(counts) - min(counts) <= 40
+    assert max(sizes) - min(sizes) <= 1000
+    assert set(nodes) == {0}
 
-    class Careless(TitanStream):
-        def grown(self, values: Tensor, slices: int) -> int:
-            state: MemoryState = self.start(1)
-            for origin in range(T, T + slices * self.chunk_rows(), self.chunk_rows()):
-                state = self.read(values[None, origin - T : origin], state).state
-            return graph(state.weight)
 
-    model = Careless(T, H, N, LIVING).eval()
-    values = waves(200)
-    sizes = [model.grown(values, slices) for slices in (5, 10, 20)]
-    assert sizes[1] > 1.5 * sizes[0]
-    assert sizes[2] > 1.5 * sizes[1]
+def test_a_learner_that_does_not_detach_grows_in_all_three() -> None:
+    first, second, third = zip(*growth(Careless, (24, 48, 72), adapt=False), strict=True)
+    for seen in (first, second, third):
+        # As much with each stretch of slices, no less with the later one.
+        assert seen[1] > seen[0]
+        assert seen[2] - seen[1] >= 0.9 * (seen[1] - seen[0]) > 20

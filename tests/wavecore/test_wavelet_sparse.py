@@ -53,6 +53,42 @@ def test_energetic_stretches_of_dominant_scales_come_first() -> None:
     assert {12, 13, 14, 15, 16} <= set(kept)
 
 
+def spike() -> Tensor:
+    """A slow wave throughout with a short fast one on it, which has by far the most energy per step, but a tenth of the
+    window's: [1, 256]."""
+    t = np.arange(256)
+    x = 2 * np.sin(2 * np.pi * t / 64)
+    x[96:104] += 3 * (-1.0) ** np.arange(8)
+    return torch.from_numpy(x - x.mean())[None].float()
+
+
+def test_what_is_short_and_in_no_dominant_scale_comes_not_first() -> None:
+    """However much energy its stretch has."""
+    inside = {11, 12}  # patches that hold all of it: rows 88 to 103 and 96 to 111
+    first = {}
+    for share in (0.6, 1.0):
+        score = sparse_of(dominant=share).scores(spike())[0]
+        first[share] = set(score.topk(2).indices.tolist())
+    assert first[1.0] == inside
+    assert not first[0.6] & inside
+
+
+def test_wavelet_tokens_of_no_dominant_scale_score_zero() -> None:
+    wavelets, x = tokens_of(), spike()
+    energy = wavelets.energy(x)
+    ranked = energy[0].sort(descending=True)
+    count = int((ranked.values.cumsum(0) < 0.6 * ranked.values.sum()).sum()) + 1
+    # Which of the kept scales are among the fewest that hold 60%.
+    among = {int(band) for band in ranked.indices[:count]}
+    chosen = torch.tensor([int(band) in among for band in torch.arange(energy.shape[1])[wavelets.chosen]])
+    scores = {share: sparse_of(wavelets, dominant=share)._of_wavelets(x, wavelets)[0] for share in (0.6, 1.0)}
+    belongs = chosen[wavelets.scale]
+    assert belongs.any()
+    assert not belongs.all()
+    torch.testing.assert_close(scores[0.6], torch.where(belongs, scores[1.0], 0.0), rtol=0, atol=0)
+    assert (scores[1.0] > 0).all()
+
+
 @pytest.mark.parametrize("by", ["energy", "entropy", "variance"])
 def test_a_constant_window_keeps_the_latest(by: str) -> None:
     x = torch.zeros(1, 256)
