@@ -22,7 +22,7 @@ from assets.report_data import (
     StageResult,
 )
 from assets.report_online import learned, memory
-from assets.results import Run, comparisons, runs, unlike
+from assets.results import Run, beyond, comparisons, mean_of, runs, unlike
 from assets.scoring import FORECASTS, INSIDE
 from assets.storage import read_json
 from assets.streamed import streams_left_out
@@ -132,15 +132,11 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
     names = list(own[0].group("mse", "channel"))
 
     def mean(metric: str, group: str, key: str) -> float | None:
-        values = [run.value(metric, group, key) for run in own]
-        present = [v for v in values if v is not None]
-        return sum(present) / len(present) if present and len(present) == len(values) else None
+        return mean_of([run.value(metric, group, key) for run in own])
 
     def over(group: str) -> list[float]:
         return [float("nan") if (v := mean("mse", group, key)) is None else v for key in own[0].group("mse", group)]
 
-    steps = over("step")
-    quarter = max(1, len(steps) // 4)
     return StageResult(
         stage=stage,
         description=stages.get(stage).description,
@@ -156,17 +152,8 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
         ),
         n_series=int(own[0].value("n_series") or 0),
         comparison=comparison,
-        beyond={
-            "MSE, first quarter of the horizon": _mean(steps[:quarter]),
-            "MSE, last quarter of the horizon": _mean(steps[-quarter:]),
-            "agreement of the dominant scale": mean("dominant_agreement", "spectrum", "all"),
-            "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
-            **{f"MSE {key} events": mean("mse", "event", key) for key in own[0].group("mse", "event")},
-            **{f"MSE, {key}": mean("mse", "segment", key) for key in own[0].group("mse", "segment")},
-            "MSE in none of these segments": mean("mse", "no_segment", "all"),
-            **{f"MSE, {key}": mean("mse", "robust", key) for key in own[0].group("mse", "robust")},
-        },
-        by_step=steps,
+        beyond=beyond(own),
+        by_step=over("step"),
         by_scale=over("scale"),
         curves=curves,
         inside=_inside(project, benchmark, stage, own[0].seed),
@@ -181,12 +168,6 @@ def _stage(project: Project, benchmark: str, stage: str, own: list[Run], compari
             for c in names
         ),
     )
-
-
-def _mean(values: list[float]) -> float | None:
-    """Of the steps; None where one of them has no error."""
-    found = sum(values) / len(values) if values else float("nan")
-    return None if found != found else found
 
 
 def _inside(project: Project, benchmark: str, stage: str, seed: int) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,35 @@ def _run(project: Project, benchmark: str, stage: str, seed: int, folder: Path) 
 _GROUND = {"data_hash": "data", "settings": "settings of the judge"}
 _CODE = {"trained_by": "code that trains", "code_hash": "code that judges"}
 _MADE_ON = {"backbone_hash": "language model", "device": "device"}
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Of all; None where one of them is not known."""
+    present = [v for v in values if v is not None and v == v]
+    return sum(present) / len(present) if present and len(present) == len(values) else None
+
+
+def beyond(own: Sequence[Run]) -> dict[str, float | None]:
+    """What an MSE over everything does not say of one stage, by name: means over its runs, of one benchmark."""
+
+    def mean(metric: str, group: str, key: str) -> float | None:
+        return mean_of([run.value(metric, group, key) for run in own])
+
+    def each(group: str) -> list[str]:
+        return list(own[0].group("mse", group))
+
+    steps = [mean("mse", "step", key) for key in each("step")]
+    quarter = max(1, len(steps) // 4)
+    return {
+        "MSE, first quarter of the horizon": mean_of(steps[:quarter]),
+        "MSE, last quarter of the horizon": mean_of(steps[-quarter:]),
+        "agreement of the dominant scale": mean("dominant_agreement", "spectrum", "all"),
+        "divergence of the energy over scales": mean("energy_kl", "spectrum", "all"),
+        **{f"MSE {key} events": mean("mse", "event", key) for key in each("event")},
+        **{f"MSE, {key}": mean("mse", "segment", key) for key in each("segment")},
+        "MSE in none of these segments": mean("mse", "no_segment", "all"),
+        **{f"MSE, {key}": mean("mse", "robust", key) for key in each("robust")},
+    }
 
 
 def unlike(project: Project, found: list[Run]) -> list[str]:

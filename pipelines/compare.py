@@ -88,6 +88,12 @@ def compare(
     stage: Annotated[
         str | None, typer.Option("--stage", "-s", help="Only these stages, with commas; p counts all of a family.")
     ] = None,
+    beyond: Annotated[
+        bool,
+        typer.Option(
+            "--beyond", help="What the mean error does not say: near and far steps, movement, events, disturbances."
+        ),
+    ] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a document.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
@@ -96,10 +102,16 @@ def compare(
     Differences are means over seeds (how many: stage:other) of the test MSE; `p_holm` is corrected for all pairs of the
     ladder, of a stage's variants among themselves. Training seconds are a mean over seeds, where one machine trained
     them all and its times are known here.
+
+    With --beyond every other measure instead, one stage a column, without a test: ▼ or ▲ where each seed (three or
+    more) lies below or above each of `base`.
     """
     project = Project.find()
     chosen = tuple(stages.get(name.strip()).name for name in stage.split(",")) if stage else ()
     name = project.catalog().benchmark(benchmark).name if benchmark else None
+    if beyond:
+        _beyond(project, name, chosen, as_markdown, as_json)
+        return
     rows = rows_of(project, name, chosen)
     warn_unlike(project, name)
     if not rows and not as_json:
@@ -108,3 +120,19 @@ def compare(
         typer.echo(markdown(rows))
     else:
         show(rows, as_json)
+
+
+def _beyond(project: Project, benchmark: str | None, chosen: tuple[str, ...], as_markdown: bool, as_json: bool) -> None:
+    from pipelines import beyond
+
+    rows = beyond.rows_of(project, benchmark, chosen)
+    warn_unlike(project, benchmark)
+    if as_json:
+        show(rows, as_json)
+    elif as_markdown:
+        typer.echo(beyond.markdown(rows))
+    elif not rows:
+        typer.echo("nothing is judged yet: `wavecore run --benchmark demo`")
+    for name, table in {} if as_json or as_markdown else beyond.wide(rows).items():
+        typer.echo(name)
+        show(table, as_json)

@@ -188,6 +188,20 @@ def test_the_errors_per_scale_of_the_findings_are_those_of_the_results() -> None
         assert shown == [f"{mean:.4f}" for mean in means], stage
 
 
+def test_the_tables_beyond_the_mean_error_are_those_of_the_results() -> None:
+    from assets.project import Project
+    from pipelines.beyond import markdown, rows_of
+
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^\| `(\w+)` \| (`\w+` \(\d\).*) \|$", page, re.MULTILINE)
+    assert len(heads) >= 2
+    for benchmark, stages in heads:
+        shown = re.findall(r"`(\w+)`", stages)
+        table = markdown(rows_of(Project(ROOT), benchmark, shown))
+        assert len(table.splitlines()) > 8
+        assert table in page, benchmark
+
+
 def test_what_the_python_examples_of_the_docs_import_is_there() -> None:
     import importlib
 

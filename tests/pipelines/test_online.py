@@ -6,15 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
 from assets.accepted import recorded
-from assets.online import METRICS, STEPS, early, unfit, value
+from assets.online import METRICS, STEPS, value
+from assets.online_checks import early, growing, rough, unfit, unhelped
 from assets.report_online import learned, memory
 from assets.streamed import left_out, standing, streams_left_out
 from assets.training import Ground
+from pipelines.home import instance_of
 from pipelines.online_plan import planned
 from pipelines.sql import query
 
@@ -232,6 +235,81 @@ def test_a_training_that_was_cut_off_is_told(tmp_path: Path) -> None:
     assert early(tmp_path, [0, 1]) == [0]
     rows(3, 1, 2)
     assert early(tmp_path, [0]) == []
+
+
+def test_a_training_whose_loss_leaps_or_does_not_fall_is_told(tmp_path: Path) -> None:
+    def losses(*found: float) -> None:
+        (tmp_path / "seed=0").mkdir(exist_ok=True)
+        rows = [{"step": 10 * i, "loss": loss} for i, loss in enumerate(found)]
+        (tmp_path / "seed=0" / "curve.json").write_text(json.dumps(rows))
+
+    losses(3, 2, 2.1, 1)
+    assert rough(tmp_path, [0, 1]) == []
+    losses(3, 1, 1.5, 1.4)
+    assert rough(tmp_path, [0]) == ["seed 0, step 20: from 1 to 1.5"]
+    losses(3, 3, 3.1)
+    assert rough(tmp_path, [0]) == ["seed 0: 3 at first, 3.1 at last"]
+
+
+def test_steps_that_grow_longer_and_learning_that_does_not_help_are_told() -> None:
+    steady, slower, doubtful = ({"low": low, "drift": drift} for low, drift in ((-0.1, 0.1), (0.3, 0.4), (-0.1, 0.4)))
+    assert growing({(0, "online"): steady, (0, "elf"): slower, (1, "elf"): doubtful}) == ["seed 0 elf"]
+
+    def stream(**errors: float | None) -> dict[str, object]:
+        return {"rows": [[learner, "mse", "all", error] for learner, error in errors.items()]}
+
+    streams = (
+        stream(frozen=2.0, online=1.0),
+        stream(frozen=1.0, online=1.0),
+        stream(frozen=1.0),
+        stream(frozen=1.0, online=None),
+    )
+    assert unhelped(dict(enumerate(streams))) == [1, 3]
+
+
+def test_what_no_stream_should_be_run_with_stops_it_before_it_runs(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by its own check, and what was there stays."""
+    from wavecore.stream.forecaster import TitanStream
+
+    def outcomes() -> dict[str, bool]:
+        with entered(mine) as project, instance_of(project) as instance:
+            (run,) = instance.get_runs(limit=1)
+            events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+            checked = [e for e in events if e.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION]
+            return {(data := e.asset_check_evaluation_data).check_name: data.passed for e in checked}
+
+    before = artifacts(mine, "results", "online")
+    weights = mine / "store" / "models" / "tiny" / "titan" / "seed=0" / "model.safetensors"
+    again = ("materialize", "online_evaluation", "tiny|titan")
+    fine(mine, *again)
+    found = outcomes()
+    # The others only warn, and of so short a training some do.
+    blocking = ("as_trained", "every_weight_in_a_group", "no_graph_carried", "every_row_forecast")
+    assert all(found.pop(check) for check in blocking)
+    assert set(found) == {
+        "fit_to_learn_online", "not_stopped_early", "loss_fell_smoothly", "flat_step_time", "learning_helps",
+    }  # fmt: skip
+
+    def fails(check: str, match: str) -> None:
+        assert match in refused(mine, *again)
+        assert outcomes() == {check: False}
+        assert artifacts(mine, "results", "online") == before
+
+    groups = TitanStream.parameter_groups
+    with monkeypatch.context() as patched:
+        patched.setattr(TitanStream, "parameter_groups", lambda self: groups(self)[1:])
+        fails("every_weight_in_a_group", "in no parameter group")
+    written = TitanStream._write
+    with monkeypatch.context() as patched:
+        # Updates whose gradients are lost, though they are to be there.
+        patched.setattr(TitanStream, "_write", lambda self, *a: (written(self, *a)[0].detach(), written(self, *a)[1]))
+        fails("no_graph_carried", "none of the updates' gradients")
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-4])
+    try:
+        fails("as_trained", "model.safetensors")
+    finally:
+        weights.write_bytes(whole)
 
 
 def test_bad_input_is_refused_before_anything_runs(mine: Path) -> None:
