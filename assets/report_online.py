@@ -15,11 +15,16 @@ from assets.drawing import INK, MUTED, STAGE_COLOURS, Drawing, date_axis, finish
 from assets.report_html import NONE, exact, figure, number, probability, table, text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from assets.project import Project
+    from assets.training import Ground
 
 LINES = {"frozen": ":", "online": "-"}
 # Stages in the picture of errors over time; a benchmark may have two dozen.
 DRAWN = 5
+# Windows of which the weights of pooling are looked at.
+POOLED = 48
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,33 @@ class Memory:
         stage, seed: whose.
         times: of the first target.
         told: surprise, error_surprise, gate, norm → values, NaN where there is none.
-        segments: name → first and last moment of what the dataset declares, such as bursts.
+        bursts: share of the channels that are in an event there, as the judge finds them.
+        segments: name → first and last moment of what the dataset declares, such as holidays.
+        pooling: how the head weighs a window; None where its model is not here or weighs nothing.
     """
 
     stage: str
     seed: int
     times: np.ndarray
     told: Mapping[str, np.ndarray]
+    bursts: np.ndarray
     segments: Mapping[str, tuple[np.datetime64, np.datetime64]]
+    pooling: Pooling | None = None
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How attention pooling weighs the tokens of test windows, by the model as it was trained.
+
+    Attributes:
+        ago: [L] rows from the middle of a token to the forecast.
+        weights: [W, L] of windows spread evenly over the test rows, means over series.
+        evenness: entropy of a window's weights as a share of what it is where all are the same; the mean.
+    """
+
+    ago: np.ndarray
+    weights: np.ndarray
+    evenness: float
 
 
 def learned(project: Project, benchmark: str) -> tuple[Learned, ...]:
@@ -99,7 +123,10 @@ def memory(project: Project, benchmark: str) -> Memory | None:
     from assets.project import seed_folder
     from assets.streamed import standing
     from assets.streaming import STEPS
-    from assets.tables import load_series, read_parquet
+    from assets.tables import read_parquet
+    from assets.training import Ground
+    from wavecore.config import FeatureSettings
+    from wavecore.judge.spectrum import event_rows
     from wavecore.stages import get, names
 
     for stage in names():
@@ -113,11 +140,46 @@ def memory(project: Project, benchmark: str) -> Memory | None:
             own = read_parquet(path).filter(pl.col("learner") == "online")
             if not len(own):
                 continue
-            dataset = project.catalog().dataset(project.catalog().benchmark(benchmark).dataset)
-            times = load_series(project, dataset.name).timestamps[own["origin"].to_numpy()]
+            ground, origins = Ground.load(project, benchmark), own["origin"].to_numpy()
+            judge = ground.settings.judge
+            events = event_rows(
+                ground.windows.values.double().numpy(),
+                ground.borders.test,
+                FeatureSettings(wavelet=judge.wavelet, levels=judge.levels),
+            )
             told = {name: own[name].to_numpy() for name in ("surprise", "error_surprise", "gate", "norm")}
-            return Memory(stage, seed, times, told, dataset.segment_times)
+            return Memory(
+                stage,
+                seed,
+                ground.arrays.timestamps[origins],
+                told,
+                events[origins].mean(axis=1),
+                ground.dataset.segment_times,
+                _pooling(ground, seed_folder(project.models(benchmark, get(stage).trained_as), seed), origins),
+            )
     return None
+
+
+def _pooling(ground: Ground, model: Path, origins: np.ndarray) -> Pooling | None:
+    import torch
+
+    from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
+    from wavecore.stream.forecaster import TitanStream
+    from wavecore.stream.pooling import AttentionPooling
+
+    if not model.is_dir():
+        return None
+    loaded = load_model(model, from_config).model.eval()
+    if not isinstance(loaded, TitanStream) or not isinstance(loaded.head.pooling, AttentionPooling):
+        return None
+    chosen = origins[np.linspace(0, len(origins) - 1, min(POOLED, len(origins))).astype(int)]
+    with torch.no_grad():
+        reading = loaded.read(ground.windows.batch(chosen).x, loaded.start(len(chosen)))
+    each = reading.pooling.unflatten(0, (len(chosen), -1)).double()
+    evenness = torch.special.entr(each).sum(dim=-1).mean() / math.log(max(2, loaded.tokens))
+    ago = (loaded.tokens - np.arange(loaded.tokens) - 0.5) * loaded.stride
+    return Pooling(ago, each.mean(dim=1).numpy(), float(evenness))
 
 
 def drawn_of(rows: Sequence[Learned]) -> tuple[list[Learned], int]:
@@ -150,17 +212,24 @@ def errors(rows: Sequence[Learned]) -> Drawing:
 
 
 def inside(seen: Memory) -> Drawing:
-    """Surprise, gate and size of the memory over time; declared segments shaded."""
+    """Surprise, gate and size of the memory over time; above them bursts, and declared segments shaded."""
     labels = {
+        "bursts": "channels in\na burst, %",
         "surprise": "surprise of\nthe input",
         "error_surprise": "surprise of\nthe label",
         "gate": "forgotten\nper chunk",
         "norm": "size of\nthe memory",
     }
     with style():
-        drawn, axes = panels(len(labels), 1, width=9.6, height=5.6, sharex=True)
+        drawn, axes = panels(len(labels), 1, width=9.6, height=6.6, sharex=True)
         for (name, label), axis in zip(labels.items(), axes, strict=True):
-            line(axis, seen.times, seen.told[name], color=STAGE_COLOURS[1], linewidth=0.9)
+            line(
+                axis,
+                seen.times,
+                100 * seen.bursts if name == "bursts" else seen.told[name],
+                color=STAGE_COLOURS[1],
+                linewidth=0.9,
+            )
             axis.set_ylabel(label)
             axis.set_ylim(bottom=0)
             for first, last in seen.segments.values():
@@ -170,6 +239,29 @@ def inside(seen: Memory) -> Drawing:
                 literal(name), (first, 1), xycoords=("data", "axes fraction"), fontsize=6.5, color=INK, va="bottom"  # type: ignore[arg-type]
             )  # fmt: skip
         date_axis(axes[-1])
+        return finished(drawn)
+
+
+def weighed(seen: Pooling) -> Drawing:
+    """Weights of tokens: their mean over windows, and below window by window, in means of a token."""
+    relative = seen.weights * seen.weights.shape[1]
+    half = abs(seen.ago[0] - seen.ago[-1]) / max(1, len(seen.ago) - 1) / 2
+    with style():
+        drawn, (above, below) = panels(2, 1, width=6.4, height=4.2, sharex=True, height_ratios=(1, 1.6))
+        above.plot(seen.ago, relative.mean(axis=0), color=STAGE_COLOURS[1], linewidth=1.2)
+        above.axhline(1, color=MUTED, linewidth=0.8, linestyle=":")
+        above.set_ylabel("mean weight")
+        above.set_ylim(0, 1.1 * max(1.0, relative.mean(axis=0).max()))
+        extent = (seen.ago[0] + half, seen.ago[-1] - half, len(relative) - 0.5, -0.5)
+        # As many colours above 1 as below it, so that weights that are all the same look it.
+        most = max(2.0, relative.max())
+        image = below.imshow(
+            relative, aspect="auto", cmap="cividis", extent=extent, interpolation="nearest", vmin=0, vmax=most
+        )
+        below.set_ylabel("window, oldest above")
+        below.set_xlabel("rows before the forecast")
+        below.grid(False)
+        drawn.colorbar(image, ax=below, label="weight", fraction=0.04, pad=0.02)
         return finished(drawn)
 
 
@@ -201,9 +293,18 @@ def section(rows: Sequence[Learned], seen: Memory | None, anchor: str) -> str:
     if seen is not None:
         note = (
             f"{text(seen.stage)}, seed {seen.seed}, learning online. The surprise of the input is known at once, that "
-            "of the label only with it." + (" Shaded: what the dataset declares." if seen.segments else "")
+            "of the label only with it. A burst: within eight steps of the strongest in the truth, as in the errors in "
+            "events." + (" Shaded: what the dataset declares." if seen.segments else "")
         )
         drawn = figure(inside(seen).svg(f"{anchor}-memory"), "The memory over time", note, "wide")
+        if seen.pooling is not None:
+            note = (
+                f"{text(seen.stage)}, seed {seen.seed}, as it was trained, {len(seen.pooling.weights)} windows over "
+                "the test rows, means over channels; 1: as if all tokens counted alike. Evenness (entropy, 1 where "
+                f"they do): {seen.pooling.evenness:.2f}."
+            )
+            picture = weighed(seen.pooling).svg(f"{anchor}-pooling")
+            drawn += figure(picture, "What the head reads of a window", note)
         parts.append(f'<div class="grid">{drawn}</div>')
     return "".join(parts)
 

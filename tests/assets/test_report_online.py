@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from assets.report_online import DRAWN, Learned, Memory, drawn_of, section
+from assets.report_online import DRAWN, Learned, Memory, Pooling, drawn_of, section
 
 ROWS = [
     Learned("titan", learner, 3, r2, mse, 0.5, p, ms, [mse + 0.1 * (i % 3) for i in range(60)])
@@ -23,7 +23,9 @@ def seen(count: int = 2000) -> Memory:
     times = np.datetime64("2024-01-01T00", "us") + np.arange(count) * np.timedelta64(1, "h")
     told = {name: draw.random(count) for name in ("surprise", "error_surprise", "gate", "norm")}
     told["error_surprise"][-24:] = np.nan
-    return Memory("titan", 0, times, told, {"a < storm": (times[100], times[160])})
+    weights = draw.random((48, 6))
+    pooling = Pooling(np.arange(22, 0, -4.0), weights / weights.sum(axis=1, keepdims=True), 0.9)
+    return Memory("titan", 0, times, told, draw.random(count), {"a < storm": (times[100], times[160])}, pooling)
 
 
 def test_nothing_where_no_stream_was_run() -> None:
@@ -40,8 +42,12 @@ def test_every_learner_has_a_row_and_pictures_are_whole(memory: Memory | None) -
         ["titan", "online", "0.4200", "0.4400", "0.5000", "&lt; 0.001", "9.90", "3"],
         ["titan", "elf", "–", "0.6100", "0.5000", "0.200", "–", "3"],
     ]
-    assert page.count("<svg") == (1 if memory is None else 2)
+    assert page.count("<svg") == (1 if memory is None else 3)
     if memory is not None:
+        assert "48 windows over the test rows" in page
+        assert "Evenness (entropy, 1 where they do): 0.90" in page
+        unpooled = section(ROWS, dataclasses.replace(memory, pooling=None), "a")
+        assert unpooled.count("<svg") == 2
         assert "a &lt; storm" in page
     assert "a < storm" not in page
 

@@ -7,8 +7,10 @@ import shutil
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import polars as pl
 import pytest
+import torch
 from inside import artifacts, copied, edit, entered, fine, refused, up_to_date
 
 from assets.accepted import recorded
@@ -78,6 +80,33 @@ def test_the_report_shows_the_stream(streamed: Path) -> None:
     page = (streamed / "store" / "report" / "report.html").read_text()
     assert "Learning online" in page
     assert "The memory over time" in page
+    assert "What the head reads of a window" in page
+
+
+def test_the_report_reads_the_weights_that_a_window_was_pooled_with_and_its_bursts(streamed: Path) -> None:
+    from wavecore.learn.checkpoint import load_model
+    from wavecore.model.build import from_config
+
+    with entered(streamed) as project:
+        found, ground = memory(project, "tiny"), Ground.load(project, "tiny")
+        assert found is not None
+        assert found.pooling is not None
+        model = load_model(streamed / "store" / "models" / "tiny" / "titan" / "seed=0", from_config).model.eval()
+        origins = pl.read_parquet(streamed / "store" / "online" / "tiny" / "titan" / "seed=0" / STEPS)
+    first = origins.filter(pl.col("learner") == "online")["origin"].to_list()
+    seen: list[torch.Tensor] = []
+    model.head.pooling.register_forward_hook(lambda _, __, out: seen.append(out[1]))
+    with torch.no_grad():
+        model(ground.windows.batch(np.array(first[:1])))
+    np.testing.assert_allclose(found.pooling.weights[0], seen[0].mean(dim=0).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found.pooling.weights.sum(axis=1), 1, rtol=1e-6)
+    assert 0 < found.pooling.evenness <= 1
+    # Tokens are evenly apart and end with the window.
+    assert found.pooling.ago[-1] == model.stride / 2
+    assert set(np.diff(found.pooling.ago)) == {-model.stride}
+    # Events are a twentieth of the steps, or a burst more.
+    assert len(found.bursts) == len(first)
+    assert 0 < found.bursts.mean() < 0.1
 
 
 def test_sql_knows_streams(streamed: Path) -> None:
