@@ -96,6 +96,7 @@ def test_a_seed_that_is_no_longer_asked_for_goes_and_nothing_else(mine: Path) ->
     up_to_date(mine)
 
 
+@pytest.mark.slow
 def test_seeds_of_which_only_the_results_are_here_are_trained_and_judged_again(mine: Path) -> None:
     """As in a fresh clone: git has results/, nobody has models and forecasts."""
     edit(mine / "params.yaml", "seeds: [0]", "seeds: [0, 1]")

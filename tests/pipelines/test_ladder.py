@@ -76,7 +76,7 @@ def test_a_regression_that_was_not_found_yet_is_estimated_too(mine: Path) -> Non
     assert states(fine(mine, "ladder", "-b", "tiny", "-s", "ridge", "--dry-run", "--json")) == [("ridge", 0, "missing")]
 
 
-@pytest.mark.parametrize("models", [True, False])
+@pytest.mark.parametrize("models", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_after_a_change_of_settings_all_seeds_are_done_again_one_by_one(models: bool, mine: Path) -> None:
     """Also in a clone that has the results of before and no models."""
     fine(mine, *ASK)
@@ -89,6 +89,7 @@ def test_after_a_change_of_settings_all_seeds_are_done_again_one_by_one(models: 
     up_to_date(mine)
 
 
+@pytest.mark.slow
 def test_it_climbs_elsewhere_with_the_same_results(mine: Path, tmp_path: Path) -> None:
     """Exported, trained by a process that knows of no project, and taken: the files that a run here writes."""
     folder = tmp_path / "out"

@@ -378,6 +378,7 @@ def test_rows_of_scale(tiny: str) -> None:
     assert fixed < growing
 
 
+@pytest.mark.slow
 def test_rows_of_stages(tiny: str) -> None:
     model = {**TINY, "tokens": {"block": 4}}
     chosen = ("only_tokens", "only_streams", "only_sparse", "no_llm")
