@@ -1,6 +1,6 @@
 """online_evaluation: a trained model forecasts its test rows one by one and learns from labels once they are known."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         ),
         dg.AssetCheckSpec(
             "as_trained", asset="online_evaluation", blocking=True,
-            description="Models, data and settings are those of the training, and every weight loads. Before the run.",
+            description="A model of the present settings, data and code is there, and loads whole. Before the run.",
         ),
         dg.AssetCheckSpec(
             "every_weight_in_a_group", asset="online_evaluation", blocking=True,
@@ -94,11 +94,17 @@ def _online(work: Work) -> Made:
     if set(seeds_in(work.outs[0])) - set(wanted):
         with work.folders() as folders:
             copy_streams(work.outs, folders, [s for s in seeds_in(work.outs[0]) if s in wanted])
-    return _report(work, ground, set(there) >= set(wanted), ran, notes, groups)
+    return _report(work, ground, wanted, there, ran, notes, groups)
 
 
 def _report(
-    work: Work, ground: "Ground", complete: bool, ran: list[int], notes: list[str], groups: dict[str, int]
+    work: Work,
+    ground: "Ground",
+    wanted: Sequence[int],
+    there: list[int],
+    ran: list[int],
+    notes: list[str],
+    groups: dict[str, int],
 ) -> Made:
     from assets.tables import read_parquet
     from wavecore.series.splits import origins
@@ -128,14 +134,20 @@ def _report(
             "milliseconds": dg.MetadataValue.json({f"seed {s} {name}": one for (s, name), one in paces.items()}),
             **column_lineage("online_evaluation"),
         },
-        complete=complete,
+        complete=set(there) >= set(wanted),
         warnings=frozenset(
             {"fit_to_learn_online", "not_stopped_early", "loss_fell_smoothly", "flat_step_time", "learning_helps"}
         ),
         checks={
             "every_row_forecast": (bool(told) and all(count == rows for count in told), {"due": rows}),
             # A stream whose model fails one of these was not run: what is here passed.
-            "as_trained": (True, {"models": len(seeds_in(models))}),
+            "as_trained": (
+                True,
+                {
+                    "seeds": ", ".join(map(str, there)),
+                    "wanted, and no present model": ", ".join(str(s) for s in wanted if s not in there) or "none",
+                },
+            ),
             "every_weight_in_a_group": (True, groups),
             "no_graph_carried": (True, {}),
             "fit_to_learn_online": (not wrong, {"what is not": "; ".join(wrong) or "nothing"}),

@@ -97,7 +97,10 @@ def graph_carried(model: nn.Module, online: OnlineSettings, x: Tensor) -> str:
     kept = [name for name, tensor in learner.state().items() if tensor.requires_grad]
     if kept or any(tensor.requires_grad for tensor in notes):
         return "a session carries the graph of its memory along" + (f" ({', '.join(kept)})" if kept else "")
-    high_order = model.settings.memory.high_order
+    memory = model.settings.memory
+    if memory.retrieval == "map" and not memory.eta:
+        return ""  # nothing is ever written
+    high_order = memory.high_order
     if model.read(x[None], model.start(1)).state.weight.requires_grad != high_order:
         what = "none" if high_order else "one"
         return f"model.memory.high_order is {high_order}, but {what} of the updates' gradients is there in training"

@@ -25,6 +25,8 @@ LINES = {"frozen": ":", "online": "-"}
 DRAWN = 5
 # Windows of which the weights of pooling are looked at.
 POOLED = 48
+# Windows that are read at once.
+AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Memory:
         told: surprise, error_surprise, gate, norm → values, NaN where there is none.
         bursts: share of the channels that are in an event there, as the judge finds them.
         segments: name → first and last moment of what the dataset declares, such as holidays.
-        pooling: how the head weighs a window; None where its model is not here or weighs nothing.
+        pooling: how the head weighs a window; None where the model that was streamed is not here or weighs nothing.
     """
 
     stage: str
@@ -121,11 +123,13 @@ def memory(project: Project, benchmark: str) -> Memory | None:
     import polars as pl
 
     from assets.project import seed_folder
+    from assets.storage import read_json
     from assets.streamed import standing
     from assets.streaming import STEPS
     from assets.tables import read_parquet
     from assets.training import Ground
     from wavecore.config import FeatureSettings
+    from wavecore.judge.files import MANIFEST
     from wavecore.judge.spectrum import event_rows
     from wavecore.stages import get, names
 
@@ -148,6 +152,8 @@ def memory(project: Project, benchmark: str) -> Memory | None:
                 FeatureSettings(wavelet=judge.wavelet, levels=judge.levels),
             )
             told = {name: own[name].to_numpy() for name in ("surprise", "error_surprise", "gate", "norm")}
+            model = seed_folder(project.models(benchmark, get(stage).trained_as), seed)
+            streamed = read_json(seed_folder(project.online_results(benchmark, stage), seed) / MANIFEST).get("model")
             return Memory(
                 stage,
                 seed,
@@ -155,28 +161,38 @@ def memory(project: Project, benchmark: str) -> Memory | None:
                 told,
                 events[origins].mean(axis=1),
                 ground.dataset.segment_times,
-                _pooling(ground, seed_folder(project.models(benchmark, get(stage).trained_as), seed), origins),
+                pooling_of(ground, model, str(streamed), origins),
             )
     return None
 
 
-def _pooling(ground: Ground, model: Path, origins: np.ndarray) -> Pooling | None:
+def pooling_of(ground: Ground, model: Path, streamed: str, origins: np.ndarray) -> Pooling | None:
+    """How the head of a model weighs windows; None where it is not the one that was streamed, or weighs nothing.
+
+    Args:
+        model: its folder, there or not.
+        streamed: manifest_hash of the model that was streamed.
+        origins: first target rows of the windows to choose from.
+    """
     import torch
 
-    from wavecore.learn.checkpoint import load_model
+    from wavecore.learn.checkpoint import load_model, read_manifest
     from wavecore.model.build import from_config
     from wavecore.stream.forecaster import TitanStream
     from wavecore.stream.pooling import AttentionPooling
 
-    if not model.is_dir():
+    if not model.is_dir() or read_manifest(model).get("manifest_hash") != streamed:
         return None
     loaded = load_model(model, from_config).model.eval()
     if not isinstance(loaded, TitanStream) or not isinstance(loaded.head.pooling, AttentionPooling):
         return None
     chosen = origins[np.linspace(0, len(origins) - 1, min(POOLED, len(origins))).astype(int)]
+    read = []
     with torch.no_grad():
-        reading = loaded.read(ground.windows.batch(chosen).x, loaded.start(len(chosen)))
-    each = reading.pooling.unflatten(0, (len(chosen), -1)).double()
+        for few in np.array_split(chosen, math.ceil(len(chosen) / AT_ONCE)):
+            weights = loaded.read(ground.windows.batch(few).x, loaded.start(len(few))).pooling
+            read.append(weights.unflatten(0, (len(few), -1)).double())
+    each = torch.cat(read)
     evenness = torch.special.entr(each).sum(dim=-1).mean() / math.log(max(2, loaded.tokens))
     ago = (loaded.tokens - np.arange(loaded.tokens) - 0.5) * loaded.stride
     return Pooling(ago, each.mean(dim=1).numpy(), float(evenness))
@@ -301,7 +317,7 @@ def section(rows: Sequence[Learned], seen: Memory | None, anchor: str) -> str:
             note = (
                 f"{text(seen.stage)}, seed {seen.seed}, as it was trained, {len(seen.pooling.weights)} windows over "
                 "the test rows, means over channels; 1: as if all tokens counted alike. Evenness (entropy, 1 where "
-                f"they do): {seen.pooling.evenness:.2f}."
+                f"they do): {seen.pooling.evenness:.4f}."
             )
             picture = weighed(seen.pooling).svg(f"{anchor}-pooling")
             drawn += figure(picture, "What the head reads of a window", note)

@@ -17,8 +17,9 @@ ENOUGH = 3
 def rows_of(project: Project, benchmark: str | None, chosen: Sequence[str]) -> list[dict[str, Any]]:
     """One row per measure and stage, up the ladder.
 
-    Each has `value`, the mean over seeds, None where a seed was judged without it; `of_base`, the same of `base`; and
-    `seeds_lie`: `below` or `above` where each seed lies so to each seed of `base`, with three on either side or more.
+    Each has `value`, the mean over seeds (a measure that a seed was judged without has no row); `of_base`, the same
+    of `base`; and `seeds_lie`: `below` or `above` where each seed lies so to each seed of `base`, with three on either
+    side or more.
 
     Args:
         chosen: stages to show, `base` only if it is one of them; () for all.

@@ -103,8 +103,8 @@ def compare(
     ladder, of a stage's variants among themselves. Training seconds are a mean over seeds, where one machine trained
     them all and its times are known here.
 
-    With --beyond every other measure instead, one stage a column, without a test: ▼ or ▲ where each seed (three or
-    more) lies below or above each of `base`.
+    With --beyond what a mean says nothing of instead, one stage a column, without a test: ▼ or ▲ where each seed
+    (three or more) lies below or above each of `base`.
     """
     project = Project.find()
     chosen = tuple(stages.get(name.strip()).name for name in stage.split(",")) if stage else ()
@@ -129,10 +129,11 @@ def _beyond(project: Project, benchmark: str | None, chosen: tuple[str, ...], as
     warn_unlike(project, benchmark)
     if as_json:
         show(rows, as_json)
-    elif as_markdown:
-        typer.echo(beyond.markdown(rows))
     elif not rows:
         typer.echo("nothing is judged yet: `wavecore run --benchmark demo`")
-    for name, table in {} if as_json or as_markdown else beyond.wide(rows).items():
-        typer.echo(name)
-        show(table, as_json)
+    elif as_markdown:
+        typer.echo(beyond.markdown(rows))
+    else:
+        for name, table in beyond.wide(rows).items():
+            typer.echo(name)
+            show(table, as_json)

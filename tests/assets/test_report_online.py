@@ -45,7 +45,7 @@ def test_every_learner_has_a_row_and_pictures_are_whole(memory: Memory | None) -
     assert page.count("<svg") == (1 if memory is None else 3)
     if memory is not None:
         assert "48 windows over the test rows" in page
-        assert "Evenness (entropy, 1 where they do): 0.90" in page
+        assert "Evenness (entropy, 1 where they do): 0.9000" in page
         unpooled = section(ROWS, dataclasses.replace(memory, pooling=None), "a")
         assert unpooled.count("<svg") == 2
         assert "a &lt; storm" in page

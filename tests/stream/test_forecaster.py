@@ -150,7 +150,8 @@ def test_updates_computed_anew_give_the_same_gradients() -> None:
 def test_chunk_by_chunk_is_token_by_token(name: str) -> None:
     """The memory against one that takes every token by itself, in numpy: readings and states equal to 1e-5.
 
-    Within a chunk of a map surprises are those of the memory before it and add up; then momentum, clipping, forgetting.
+    Within a chunk of a map surprises are those of the memory before it, and their mean counts; then come momentum,
+    clipping and forgetting.
     """
     model, x = made({**VARIANTS, "clipped": memory(clip=0.02)}[name]), drawn(2, T, N)
     chosen = model.settings.memory
