@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipelines.bench_lines import here, line, show
 from pipelines.bench_options import (
     Also,
     Backbone,
@@ -36,12 +36,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Speed and memory, measured here and now.", no_args_is_help=True)
 
 
-def show(rows: Iterable[Row], as_json: bool) -> None:
-    """Each row as soon as it is there."""
-    for row in rows:
-        typer.echo(json.dumps(row.plain()) if as_json else _line(row))
-
-
 def _everything(peer: bool) -> Iterator[Row]:
     """All rows."""
     from wavecore.bench.features import wavelet as transforms
@@ -49,14 +43,13 @@ def _everything(peer: bool) -> Iterator[Row]:
     from wavecore.bench.limits import limits
     from wavecore.bench.memory import backward
     from wavecore.bench.memory import memory as peaks
-    from wavecore.bench.rows import Row, machine
+    from wavecore.bench.rows import Row
     from wavecore.bench.scale import scale as lengths
     from wavecore.bench.speed import speed
     from wavecore.bench.stream import streamed
     from wavecore.errors import StorageError
 
-    here = machine()
-    yield replace(here, more={**here.more, **_origin()})
+    yield here()
     for bench in ("infer", "train"):
         for count, repeats in ((28, 5), (112, 3)):
             yield from speed(bench, "minilm", count, repeats, 2, SIZE, peer)
@@ -73,23 +66,6 @@ def _everything(peer: bool) -> Iterator[Row]:
     except StorageError as error:
         yield Row("features", "vectorized", "pywt_loop", more={"stopped": f"{error.problem}; {error.fix}"})
     yield from streamed(1.0)
-
-
-def _origin() -> dict[str, str]:
-    """Which code is measured, and when: the commit, with a + where files differ from it."""
-    import subprocess
-    from datetime import UTC, datetime
-
-    from assets.project import Project
-    from pipelines.accept import commit_of
-
-    project = Project.find()
-    commit = commit_of(project)[:10]
-    if commit:
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        done = subprocess.run(status, cwd=project.root, capture_output=True, text=True)
-        commit += "+" if done.stdout.strip() else ""
-    return {"commit": commit or "no git", "date": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def _ladder() -> tuple[str, ...]:
@@ -140,7 +116,7 @@ def everything(
         for row in _everything(peer):
             file.write(json.dumps(row.plain()) + "\n")
             file.flush()
-            typer.echo(_line(row))
+            typer.echo(line(row))
     part.replace(target)
 
 
@@ -168,26 +144,6 @@ def _placed(path: Path) -> Path:
     from assets.project import Project
 
     return path if path.is_absolute() else Project.find().root / path
-
-
-def _line(row: Row) -> str:
-    parts = [f"{row.bench:<8} {row.backbone or '-':<7} {row.series or '-':>5} {row.dtype or '-':<8} {row.path}"]
-    if row.ratio_median is not None:
-        parts.append(
-            f"{row.ratio_median:.2f}× ({row.ratio_min:.2f} to {row.ratio_max:.2f}) against {row.other}"
-            f"{', ' + row.other_dtype if row.other_dtype else ''}"
-        )
-    if row.seconds is not None:
-        other = f" against {row.other_seconds:.4g} s" if row.other_seconds is not None else ""
-        parts.append(f"{row.seconds:.4g} s{other}")
-    if row.error is not None:
-        parts.append(f"difference {row.error:.2g}")
-    parts += [f"{key} {_short(value)}" for key, value in row.more.items()]
-    return "; ".join(parts)
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _timed(bench: str) -> Callable[..., None]:
@@ -415,7 +371,7 @@ def kept(
     batch = ground.settings.judge.batch_windows
     for row in measured(found.model, ground.windows, ground.borders, dtype, windows, batch, threads, other, backbone):
         rows.append(row.plain() | {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed})
-        typer.echo(json.dumps(rows[-1]) if as_json else _line(row))
+        typer.echo(json.dumps(rows[-1]) if as_json else line(row))
     if picture is not None:
         target = _placed(picture)
         target.parent.mkdir(parents=True, exist_ok=True)

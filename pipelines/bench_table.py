@@ -194,6 +194,33 @@ def variants(rows: Rows) -> list[str]:
     return lines
 
 
+def online(rows: Rows) -> list[str]:
+    """`online` as Markdown: a row of a stream, beside a forecast of `titan` that learns nothing."""
+    lines = [
+        "| | CPU threads | a row, ms | in forecasts of `titan` (least to most) |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] == "online" and "epochs" not in row:
+            times = "1" if row["ratio_median"] is None else _times(row)
+            lines.append(f"| {row['path']} | {row['threads']} | {1000 * row['seconds']:.2f} | {times} |")
+    return lines
+
+
+def epochs(rows: Rows) -> list[str]:
+    """Of `online` whether a training step takes as long at the end, as Markdown."""
+    lines = [
+        "| | CPU threads | a step, ms | epochs | growth over all of them (Theil–Sen, 95%) |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        if row["bench"] == "online" and "epochs" in row:
+            grown = f"{100 * row['drift']:+.1f}% ({100 * row['low']:+.1f} to {100 * row['high']:+.1f}%)"
+            step = f"{1000 * row['seconds']:.0f}"
+            lines.append(f"| {row['path']} | {row['threads']} | {step} | {row['epochs']} | {grown} |")
+    return lines
+
+
 def latency(rows: Rows) -> list[str]:
     """`latency` as Markdown: one window of seven series at a time."""
     lines = [
@@ -262,7 +289,7 @@ def machine(rows: Rows) -> list[str]:
     return found
 
 
-TABLES = (speed, memory, scale, kept, stages, surface, variants, latency, limits, features)
+TABLES = (speed, memory, scale, kept, stages, surface, online, epochs, variants, latency, limits, features)
 
 
 def markdown(rows: Rows) -> str:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from assets.figures_surface import surface as drawn
 from pipelines.bench import app
-from pipelines.bench_table import stages, surface, variants
+from pipelines.bench_table import epochs, online, stages, surface, variants
 from wavecore.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,20 @@ def test_what_a_variant_costs_is_one_line() -> None:
     lines = variants([row, {"bench": "kept"}])
     assert lines[2:] == ["| `titan.every_4` | 87,153 | 1.8 | 5.5 | 0.50 (0.40 to 0.62) | 135 | 46 |"]
     assert len({line.count("|") for line in lines}) == 1
+
+
+def test_what_a_row_of_a_stream_costs_and_whether_steps_grow_are_a_table_each() -> None:
+    same = {"bench": "online", "threads": 2, "seconds": 0.00231}
+    plain = {**same, "path": "titan, forecast alone", "ratio_median": None}
+    learning = {**same, "path": "titan, online", "ratio_median": 0.25, "ratio_min": 0.2, "ratio_max": 0.5}
+    step = {**same, "path": "titan, training step", "ratio_median": None, "epochs": 30}
+    step |= {"drift": -0.12, "low": -0.23, "high": 0.031}
+    rows = [plain, learning, step, {"bench": "kept"}]
+    assert online(rows)[2:] == [
+        "| titan, forecast alone | 2 | 2.31 | 1 |",
+        "| titan, online | 2 | 2.31 | 4.00 (2.00 to 5.00) |",
+    ]
+    assert epochs(rows)[2:] == ["| titan, training step | 2 | 2 | 30 | -12.0% (-23.0 to +3.1%) |"]
 
 
 def _rows(stage: str = "only_sparse", seed: int = 0, **more: object) -> list[dict[str, object]]:
