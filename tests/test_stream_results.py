@@ -68,18 +68,19 @@ def chance(benchmark: str, stage: str, learner: str) -> str:
 OF_ONE = {
     "`titan` on ETTh1, 24 steps ahead": "etth1_96to24",
     "512 quarter hours in, 96 ahead, at D = 256": "ettm1_512to96",
+    "The same, with labels that come late": "ettm1_512to96_late",
 }
 
 
 @pytest.mark.parametrize("title", OF_ONE)
 def test_the_table_of_titan_is_that_of_the_results(title: str) -> None:
     names, rows = table(title, "| stage | learner | R²")
-    assert len(rows) >= 10
+    assert len(rows) >= 8
     for cells in rows:
         # Two columns are called p: one is read by its place.
         row, benchmark = dict(zip(names, cells, strict=True)), OF_ONE[title]
-        single = len(list((ROOT / "results" / "online" / benchmark / "titan").glob("seed=*"))) == 1
         stage, learner = row["stage"], row["learner"]
+        single = len(list((ROOT / "results" / "online" / benchmark / stage).glob("seed=*"))) == 1
         for column, metric in (("R²", "r2"), ("MSE", "mse"), ("MAE", "mae")):
             value = mean(benchmark, stage, learner, metric)
             assert value is not None
