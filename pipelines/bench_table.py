@@ -280,13 +280,13 @@ def features(rows: Rows) -> list[str]:
 
 
 def machine(rows: Rows) -> list[str]:
-    """What it was measured on, a line."""
+    """What it was measured on, a line; one for all benches of a file that were measured on the same day by one code."""
     found = []
     for row in rows:
         if row["bench"] == "machine":
             made = f", commit {row['commit']}, {row['date']}" if "commit" in row else ""
             found.append(f"{row['cpu']}, {row['cores']} cores, torch {row['torch']}{made}")
-    return found
+    return list(dict.fromkeys(found))
 
 
 TABLES = (speed, memory, scale, kept, stages, surface, online, epochs, variants, latency, limits, features)

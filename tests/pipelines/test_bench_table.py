@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from assets.figures_surface import surface as drawn
-from pipelines.bench import app
-from pipelines.bench_table import epochs, online, stages, surface, variants
+from pipelines.bench import _ladder, app
+from pipelines.bench_table import epochs, machine, online, read, stages, surface, variants
 from wavecore.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -110,3 +110,21 @@ def test_the_committed_surface_is_drawn_and_shown(tmp_path: Path) -> None:
     assert len(told) == 12
     for line in told:
         assert line in written, "docs/performance.md: not as results/surface.jsonl has it"
+
+
+def test_the_tables_of_costs_are_those_of_the_file() -> None:
+    """What a row of a stream, a variant and a stage cost is printed from results/costs.jsonl, and none is left out."""
+    from wavecore.stages import STAGES
+
+    rows = read(ROOT / "results/costs.jsonl")
+    measured = {bench: {row["path"] for row in rows if row["bench"] == bench} for bench in ("variants", "stages")}
+    assert measured["stages"] == set(_ladder())
+    assert measured["variants"] == {stage.name for stage in STAGES if stage.root == "titan"}
+    assert len(machine(rows)) == 1
+    for page, tables in (("stream_results.md", (machine, online, epochs, variants)), ("stages.md", (machine, stages))):
+        written = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+        for table in tables:
+            lines = table(rows)
+            assert len(lines) > 2 or table is machine
+            for line in lines:
+                assert line in written, f"docs/{page}: not as results/costs.jsonl has it"
