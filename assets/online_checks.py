@@ -75,7 +75,7 @@ def sound(work: Work, ground: Ground, stage: str, seeds: Sequence[int]) -> dict[
             # Any window will do.
             window = torch.linspace(-1, 1, ground.benchmark.window)[:, None].repeat(1, len(ground.arrays.channels))
             if found := graph_carried(model, settings_of(ground, stage), window):
-                raise TrainingError(f"{stage}: {found}", "detach the state where a slice ends, or nothing can be kept")
+                raise TrainingError(f"{stage}: {found}", "detach the state where a slice ends, and not within a step")
     return groups
 
 
@@ -132,7 +132,7 @@ def early(models: Path, seeds: Sequence[int]) -> list[int]:
     return [
         seed
         for seed in seeds
-        if len(curve := _curve(models, seed)) > 1 and min(curve, key=lambda row: row["select"]) == curve[-1]
+        if len(curve := curve_of(models, seed)) > 1 and min(curve, key=lambda row: row["select"]) == curve[-1]
     ]
 
 
@@ -140,7 +140,7 @@ def rough(models: Path, seeds: Sequence[int]) -> list[str]:
     """Seeds whose training loss did not fall, or rose by a leap on the way, and where."""
     found = []
     for seed in seeds:
-        curve = _curve(models, seed)
+        curve = curve_of(models, seed)
         if len(curve) > 1 and curve[-1]["loss"] >= curve[0]["loss"]:
             found.append(f"seed {seed}: {curve[0]['loss']:.4g} at first, {curve[-1]['loss']:.4g} at last")
         found += [
@@ -151,7 +151,8 @@ def rough(models: Path, seeds: Sequence[int]) -> list[str]:
     return found
 
 
-def _curve(models: Path, seed: int) -> list[dict[str, Any]]:
+def curve_of(models: Path, seed: int) -> list[dict[str, Any]]:
+    """Training and validation over the steps; nothing where nothing was trained in steps, or not here."""
     path = seed_folder(models, seed) / "curve.json"
     return list(read_json(path)) if path.is_file() else []
 

@@ -210,7 +210,11 @@ def drawn_of(rows: Sequence[Learned]) -> tuple[list[Learned], int]:
 
 def errors(rows: Sequence[Learned]) -> Drawing:
     """Error over time, a colour per stage and a kind of line per learner."""
-    colours = figures.stage_colours(list(dict.fromkeys(row.stage for row in rows)))
+    stages = list(dict.fromkeys(row.stage for row in rows))
+    colours = figures.stage_colours(stages)
+    if sum("." in name for name in stages) > 1:
+        # Shades of one stage's colour cannot be told apart in lines that cross.
+        colours = dict(zip(stages, STAGE_COLOURS, strict=False))
     with style():
         drawn, (axis,) = panels(1, 1, width=9.6, height=3.4)
         for row in rows:

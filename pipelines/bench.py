@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +34,9 @@ from wavecore.model.settings import Size
 
 if TYPE_CHECKING:
     from wavecore.bench.rows import Row
+
+# Below and above the list of params.yaml.
+RATES = "1e-7,1e-6,3e-6,1e-5,3e-5,1e-4,3e-4,1e-3,3e-3"
 
 app = typer.Typer(help="Speed and memory, measured here and now.", no_args_is_help=True)
 
@@ -163,8 +168,8 @@ def _timed(bench: str) -> Callable[..., None]:
         from wavecore.bench.speed import speed
 
         name = known_backbone(backbone)
-        for count in numbers(series, "--series"):
-            show(speed(bench, name, count, repeats, threads, Size(tokens, facts, depth), peer), as_json)
+        size, counts = Size(tokens, facts, depth), numbers(series, "--series")
+        show(chain.from_iterable(speed(bench, name, n, repeats, threads, size, peer) for n in counts), as_json)
 
     return command
 
@@ -198,11 +203,12 @@ def memory(
     name, also = known_backbone(backbone), further(stage)
     if also and gib <= 0:
         raise SettingsError("--stage: without --gib there is nothing to measure of it", "`wavecore bench stages`")
+    size, found = Size(tokens, facts, depth), []
     for count in numbers(series, "--series"):
-        show(peaks(name, count, threads=threads, size=Size(tokens, facts, depth)), as_json)
-        show(backward(name, count, threads=threads), as_json)
+        found += [peaks(name, count, threads=threads, size=size), backward(name, count, threads=threads)]
     if gib > 0:
-        show(limits(name, gib, threads=threads, size=Size(tokens, facts, depth), also=also), as_json)
+        found.append(limits(name, gib, threads=threads, size=size, also=also))
+    show(chain.from_iterable(found), as_json)
 
 
 @app.command()
@@ -256,6 +262,32 @@ def streams(
     from wavecore.bench.online import online
 
     show(online(repeats, numbers(threads, "--threads"), epochs=epochs), as_json)
+
+
+@app.command()
+def rates(
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="A benchmark.")],
+    stage: Annotated[str, typer.Option("--stage", "-s", help="A trained stage with weights that learn.")] = "dlinear",
+    learners: Annotated[str, typer.Option(help="With commas.")] = "frozen,online,replay,elf",
+    tried: Annotated[str, typer.Option("--rates", help="Of learning, with commas.")] = RATES,
+    seed: Annotated[int, typer.Option(help="Of the model.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Error of a stream at each rate of learning, in hindsight: what choosing it better could be worth at most."""
+    from assets.project import Project
+    from assets.streaming import settings_of
+    from pipelines.premises import loaded
+    from wavecore.bench.rates import rates as measured
+
+    ground, found = loaded(Project.find(), benchmark, stage, seed)
+    names = tuple(part.strip() for part in learners.split(","))
+    online = replace(settings_of(ground, stage), learners=names)
+    made = measured(
+        found.model, ground.windows, ground.scene, online, seed, fractions(tried, "--rates"),
+        tell=lambda line: typer.echo(f"· {benchmark} {stage}: {line}", err=True),
+    )  # fmt: skip
+    of = {"benchmark": benchmark, "stage": stage, "seed": seed}
+    show((replace(row, more={**of, **row.more}) for row in made), as_json)
 
 
 @app.command("variants")
@@ -341,9 +373,7 @@ def features(
     """Statistics and coefficients of all windows in one pass, against a loop of pywt over the windows."""
     from wavecore.bench.stream import streamed
 
-    show(_features(benchmark, repeats), as_json)
-    if gigabytes:
-        show(streamed(gigabytes), as_json)
+    show(chain(_features(benchmark, repeats), streamed(gigabytes) if gigabytes else ()), as_json)
 
 
 @app.command()
@@ -367,11 +397,17 @@ def kept(
     other = loaded(Project.find(), benchmark, against, seed)[1].model if against else None
     dtype = found.manifest["dtype"]
     backbone = found.model.settings.backbone if hasattr(found.model, "settings") else ""
-    rows = []
+    of = {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed}
     batch = ground.settings.judge.batch_windows
-    for row in measured(found.model, ground.windows, ground.borders, dtype, windows, batch, threads, other, backbone):
-        rows.append(row.plain() | {"benchmark": benchmark, "stage": stage, "against": against, "seed": seed})
-        typer.echo(json.dumps(rows[-1]) if as_json else line(row))
+    made = measured(found.model, ground.windows, ground.borders, dtype, windows, batch, threads, other, backbone)
+    rows: list[dict[str, Any]] = []
+
+    def told() -> Iterator[Row]:
+        for row in made:
+            rows.append((whole := replace(row, more={**row.more, **of})).plain())
+            yield whole
+
+    show(told(), as_json)
     if picture is not None:
         target = _placed(picture)
         target.parent.mkdir(parents=True, exist_ok=True)

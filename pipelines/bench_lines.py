@@ -13,6 +13,9 @@ import typer
 if TYPE_CHECKING:
     from wavecore.bench.rows import Row
 
+# What a bench runs.
+MEASURED = ("wavecore", "assets", "pipelines", "params.yaml")
+
 
 def show(rows: Iterable[Row], as_json: bool) -> None:
     """Each row as soon as it is there; for a file, what measured them first."""
@@ -21,7 +24,10 @@ def show(rows: Iterable[Row], as_json: bool) -> None:
 
 
 def here() -> Row:
-    """The machine, which code is measured and when: the commit, with a + where files differ from it."""
+    """The machine, which code is measured and when: the commit, with a + where code or settings differ from it.
+
+    Results may differ: the file that the rows are written to is one of them.
+    """
     import subprocess
     from datetime import UTC, datetime
 
@@ -32,7 +38,7 @@ def here() -> Row:
     project = Project.find()
     commit = commit_of(project)[:10]
     if commit:
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
+        status = ["git", "status", "--porcelain", "--untracked-files=no", "--", *MEASURED]
         done = subprocess.run(status, cwd=project.root, capture_output=True, text=True)
         commit += "+" if done.stdout.strip() else ""
     row = machine()

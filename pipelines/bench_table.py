@@ -221,6 +221,28 @@ def epochs(rows: Rows) -> list[str]:
     return lines
 
 
+def rates(rows: Rows) -> list[str]:
+    """`rates` as Markdown: errors of a stream over rates of learning, the lowest of each row in bold."""
+    own = [row for row in rows if row["bench"] == "rates"]
+    tried = sorted({row["rate"] for row in own if row["rate"] is not None})
+    lines = [
+        "| benchmark | stage | learner | " + " | ".join(["no rate", *(f"{rate:g}" for rate in tried)]) + " |",
+        "| --- " * 3 + "| ---: " * (1 + len(tried)) + "|",
+    ]
+    found: dict[tuple[str, str, str], dict[float | None, float | None]] = {}
+    for row in own:
+        found.setdefault((row["benchmark"], row["stage"], row["path"]), {})[row["rate"]] = row["mse"]
+    for (benchmark, stage, learner), errors in found.items():
+        least = min(mse for mse in errors.values() if mse is not None)
+        cells = ["" if rate not in errors else _bold(errors[rate], least) for rate in (None, *tried)]
+        lines.append(f"| {benchmark} | `{stage}` | {learner} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _bold(mse: float | None, least: float) -> str:
+    return "not finite" if mse is None else f"**{mse:.3f}**" if mse == least else f"{mse:.3f}"
+
+
 def latency(rows: Rows) -> list[str]:
     """`latency` as Markdown: one window of seven series at a time."""
     lines = [
@@ -289,7 +311,7 @@ def machine(rows: Rows) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-TABLES = (speed, memory, scale, kept, stages, surface, online, epochs, variants, latency, limits, features)
+TABLES = (speed, memory, scale, kept, stages, surface, online, epochs, rates, variants, latency, limits, features)
 
 
 def markdown(rows: Rows) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from assets.project import Project, seed_folder
 from assets.streamed import standing, streams_left_out
+from pipelines.online_compared import Pair, Tested, compared, keep
 from pipelines.show import show
 from wavecore.errors import SettingsError, StorageError
 
@@ -27,6 +28,7 @@ def stream(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Also start runs estimated above pipeline.limit_minutes.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is left and how long it takes.")] = False,
+    shown: Annotated[bool, typer.Option("--show", help="Run nothing; show what results/ has.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per row.")] = False,
 ) -> None:
     """Push the test rows one by one: each label is known only after its horizon; R² and errors of every learner."""
@@ -44,14 +46,18 @@ def stream(
         minutes = sum(row.minutes for row in left)
         typer.echo(f"{minutes:.1f} minutes of streams left on this machine; training is not counted", err=True)
         return
-    outcome = drive(
-        project, (benchmark,), chosen, online=True, allow_hours=yes, say=lambda line: typer.echo(f"· {line}", err=True)
-    )
-    if not outcome.ran:
-        typer.echo("· everything was up to date", err=True)
+    if not shown:
+        outcome = drive(
+            project, (benchmark,), chosen, online=True, allow_hours=yes,
+            say=lambda line: typer.echo(f"· {line}", err=True),
+        )  # fmt: skip
+        if not outcome.ran:
+            typer.echo("· everything was up to date", err=True)
     for line in streams_left_out(project, benchmark, chosen):
         typer.echo(f"· {line}", err=True)
-    show(rows_of(project, benchmark, chosen, other), as_json)
+    rows, tested = rows_of(project, benchmark, chosen, other)
+    keep(project, benchmark, tested)
+    show(rows, as_json)
 
 
 def _named(project: Project, benchmark: str, stages: tuple[str, ...], against: str | None) -> tuple[str, str] | None:
@@ -80,9 +86,12 @@ def _named(project: Project, benchmark: str, stages: tuple[str, ...], against: s
 
 def rows_of(
     project: Project, benchmark: str, stages: tuple[str, ...], against: tuple[str, str] | None
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[Pair, Tested]]:
     """One row per stage and learner, means over seeds: r2, mse, mae; difference of mse from the same stage frozen and
-    from `against`, each with the p of Diebold and Mariano on the mean loss of each origin over seeds."""
+    from `against`, each with the p of Diebold and Mariano on the mean loss of each origin over seeds. And what was
+    tested for it here; where the losses are on another machine, a row has what was kept of them."""
+    before = compared(project, benchmark)
+    tested: dict[Pair, Tested] = {}
     horizon = project.catalog().benchmark(benchmark).horizon
     found: dict[tuple[str, str], dict[str, Any]] = {}
     losses: dict[tuple[str, str], SeedMean] = {}
@@ -95,16 +104,21 @@ def rows_of(
             "short for it",
             "choose frozen",
         )
-    rows = []
+    rows, missing = [], False
     for (stage, learner), row in found.items():
         own = {"benchmark": benchmark, "stage": stage, "learner": learner, **row}
         pairs = {"frozen": (stage, "frozen")} | ({":".join(against): against} if against else {})
         for name, other in pairs.items():
-            tested = other != (stage, learner) and other in losses and (stage, learner) in losses
-            change, p = _held(losses[stage, learner], losses[other], horizon) if tested else (None, None)
-            own |= {f"vs {name} %": change, f"p {name}": p}
+            pair = Pair(stage, learner, *other)
+            if other != (stage, learner) and other in losses and (stage, learner) in losses:
+                tested[pair] = _held(losses[stage, learner], losses[other], horizon)
+            one = tested.get(pair) or before.get(pair)
+            own |= {f"vs {name} %": one.percent if one else None, f"p {name}": one.p if one else None}
+            missing |= one is None and other != (stage, learner) and other in found
         rows.append(own)
-    return rows
+    if missing:
+        typer.echo("· the errors of some rows are on the machine that streamed them: not all is tested", err=True)
+    return rows, tested
 
 
 def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -134,7 +148,7 @@ def _means(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str]
 
 
 def _losses(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str], SeedMean]:
-    """Mean loss of each origin over seeds; {} where this clone has not all of them, which is said."""
+    """Mean loss of each origin over seeds; {} where this clone has not all of them."""
     from assets.streaming import STEPS
     from assets.tables import read_parquet
     from wavecore.judge.significance import average_seeds
@@ -142,7 +156,6 @@ def _losses(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str
     folder = project.online(benchmark, stage)
     paths = [seed_folder(folder, s) / STEPS for s in standing(project, benchmark, stage)]
     if not all(path.is_file() for path in paths):
-        typer.echo(f"· {folder}: not every seed is on this machine; no tests (`dvc pull` brings them)", err=True)
         return {}
     tables = [read_parquet(path) for path in paths]
     found = {}
@@ -153,8 +166,8 @@ def _losses(project: Project, benchmark: str, stage: str) -> dict[tuple[str, str
     return found
 
 
-def _held(one: SeedMean, other: SeedMean, horizon: int) -> tuple[float, float | None]:
-    """Difference of the mean losses in percent of the other's, and p."""
+def _held(one: SeedMean, other: SeedMean, horizon: int) -> Tested:
+    """One against the other, origin by origin."""
     import numpy as np
 
     from wavecore.judge.metrics import rounded
@@ -164,4 +177,5 @@ def _held(one: SeedMean, other: SeedMean, horizon: int) -> tuple[float, float | 
     scored = np.isfinite(difference)
     test = diebold_mariano(difference[scored], one.origins[scored], horizon)
     p = rounded(test.p)
-    return round(100 * test.effect / float(np.mean(other.loss[scored])), 2), None if p is None else float(f"{p:.2g}")
+    percent = round(100 * test.effect / float(np.mean(other.loss[scored])), 2)
+    return Tested(percent, None if p is None else float(f"{p:.2g}"))

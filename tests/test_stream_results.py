@@ -109,6 +109,8 @@ def test_the_ablations_are_those_of_the_results() -> None:
         row = dict(zip(names, cells, strict=True))
         frozen, online = (mean("demo", row["variant"], learner, "mse") for learner in ("frozen", "online"))
         assert (row["MSE frozen"], row["MSE online"]) == (f"{frozen:.4f}", f"{online:.4f}"), row
+        told = (mean("demo", row["variant"], learner, "r2") for learner in ("frozen", "online"))
+        assert (row["R² frozen"], row["R² online"]) == tuple(f"{r2:.3f}" for r2 in told), row
         assert row["against frozen"] == percent(online, frozen), row
         for column, value, learner in (
             ("against `titan` frozen", frozen, "frozen"),
@@ -117,5 +119,5 @@ def test_the_ablations_are_those_of_the_results() -> None:
             other = mean("demo", "titan", learner, "mse")
             # Left empty of `titan` itself, and of what is frozen where a variant has its weights.
             assert row[column] in (percent(value, other), "" if value == other else None), row
-    told = {cells[0] for cells in rows}
-    assert {path.name for path in (ROOT / "results" / "online" / "demo").glob("titan*")} == told
+    shown = {cells[0] for cells in rows}
+    assert {path.name for path in (ROOT / "results" / "online" / "demo").glob("titan*")} == shown

@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
-from assets.report_online import DRAWN, Learned, Memory, Pooling, drawn_of, section
+from assets.report_online import DRAWN, Learned, Memory, Pooling, drawn_of, errors, section
 
 ROWS = [
     Learned("titan", learner, 3, r2, mse, 0.5, p, ms, [mse + 0.1 * (i % 3) for i in range(60)])
@@ -61,3 +62,14 @@ def test_the_picture_has_the_stages_with_the_lowest_error_and_says_of_how_many()
     assert len(drawn) == 2 * DRAWN
     assert f"The {DRAWN} of {DRAWN + 3} stages" in section(many, None, "a")
     assert "with the lowest error" not in section(ROWS, None, "a")
+
+
+def test_variants_of_one_stage_can_be_told_apart_in_one_picture() -> None:
+    names = ("titan", "titan.mean", "titan.last_k", "titan.flatten")
+    lines = errors([dataclasses.replace(row, stage=name) for name in names for row in ROWS[:2]]).figure.axes[0].lines
+    colours = {
+        str(line.get_label()).split(", ")[0]: to_rgb(line.get_color()) for line in lines if len(line.get_xdata()) > 1
+    }
+    assert len(set(colours.values())) == len(names)
+    apart = [np.abs(np.subtract(a, b)).sum() for a in colours.values() for b in colours.values() if a != b]
+    assert min(apart) > 0.4  # of the shades 0.02

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from assets.figures_surface import surface as drawn
 from pipelines.bench import _ladder, app
-from pipelines.bench_table import epochs, machine, online, read, stages, surface, variants
+from pipelines.bench_table import epochs, machine, online, rates, read, stages, surface, variants
 from wavecore.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +62,24 @@ def test_what_a_row_of_a_stream_costs_and_whether_steps_grow_are_a_table_each() 
         "| titan, online | 2 | 2.31 | 4.00 (2.00 to 5.00) |",
     ]
     assert epochs(rows)[2:] == ["| titan, training step | 2 | 2 | 30 | -12.0% (-23.0 to +3.1%) |"]
+
+
+def test_errors_over_rates_are_a_line_per_learner() -> None:
+    same = {"bench": "rates", "benchmark": "tiny", "stage": "dlinear", "seed": 0}
+    errors = [
+        ("frozen", None, 0.3),
+        ("online", 1e-5, 0.25),
+        ("online", 1e-3, 0.2504),
+        ("replay", 1e-5, 0.2),
+        ("replay", 1e-3, None),
+    ]
+    assert rates([{**same, "path": path, "rate": rate, "mse": mse} for path, rate, mse in errors]) == [
+        "| benchmark | stage | learner | no rate | 1e-05 | 0.001 |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+        "| tiny | `dlinear` | frozen | **0.300** |  |  |",
+        "| tiny | `dlinear` | online |  | **0.250** | 0.250 |",
+        "| tiny | `dlinear` | replay |  | **0.200** | not finite |",
+    ]
 
 
 def _rows(stage: str = "only_sparse", seed: int = 0, **more: object) -> list[dict[str, object]]:

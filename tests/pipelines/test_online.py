@@ -20,8 +20,10 @@ from assets.report_online import learned, memory
 from assets.streamed import left_out, standing, streams_left_out
 from assets.training import Ground
 from pipelines.home import instance_of
+from pipelines.online_compared import Pair
 from pipelines.online_plan import planned
 from pipelines.sql import query
+from wavecore.judge.significance import diebold_mariano
 
 STAGES = "titan,dlinear,seasonal_naive"
 
@@ -83,6 +85,41 @@ def test_the_report_shows_the_stream(streamed: Path) -> None:
     assert "What the head reads of a window" in page
 
 
+@pytest.mark.browser
+def test_in_a_browser_table_and_pictures_of_a_stream_are_seen_whole(streamed: Path, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("Chromium is not installed: apt-get install chromium")
+    page_of = streamed / "store" / "report" / "report.html"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda asked: None if asked.url.startswith("file:") else wrong.append(asked.url))
+        page.goto(page_of.as_uri())
+        section = page.locator("h3", has_text="Learning online")
+        section.scroll_into_view_if_needed()
+        rows = section.locator("xpath=following::table[1]").locator("tbody tr")
+        assert rows.count() == 7
+        assert all("nan" not in row.inner_text().lower() for row in rows.all())
+        for title in ("Error over time", "The memory over time", "What the head reads of a window"):
+            figure = page.locator("figure", has_text=title)
+            assert figure.count() == 1, title
+            figure.scroll_into_view_if_needed()
+            box = figure.locator("svg, img").first.bounding_box()
+            assert box is not None, title
+            assert box["width"] > 200, title
+            assert box["height"] > 100, title
+            assert box["x"] >= 0, title
+            assert box["x"] + box["width"] <= 1400, title
+        page.screenshot(path=tmp_path / "report.png")
+        browser.close()
+    assert not wrong
+
+
 def test_the_report_reads_the_weights_that_a_window_was_pooled_with_and_its_bursts(streamed: Path) -> None:
     from wavecore.learn.checkpoint import load_model
     from wavecore.model.build import from_config
@@ -133,6 +170,35 @@ def test_a_second_run_does_nothing_and_dvc_agrees(mine: Path) -> None:
     (mine / "results" / "online" / "tiny" / "dlinear" / "seed=0" / "metrics.json").write_text("{}\n")
     assert fine(mine, "stream", "-b", "tiny", "-s", STAGES).steps == ["online_evaluation tiny|dlinear"]
     assert artifacts(mine, "online", "results") == before
+
+
+def test_tests_are_kept_in_git_for_a_clone_that_has_no_errors_of_rows(mine: Path) -> None:
+    path = mine / "results" / "online" / "tiny" / "compared.json"
+    kept, before = json.loads(path.read_text()), rows_of(mine)
+    assert len(kept) == len({tuple(row[name] for name in Pair._fields) for row in kept})
+    tables = {stage: mine / "store" / "online" / "tiny" / stage / "seed=0" / STEPS for stage in STAGES.split(",")}
+    losses = {
+        (stage, str(name[0])): own
+        for stage, table in tables.items()
+        for name, own in pl.read_parquet(table).group_by("learner")
+    }
+    for row in kept:
+        own, other = losses[row["stage"], row["learner"]], losses[row["other_stage"], row["other_learner"]]
+        held = diebold_mariano((own["mse"] - other["mse"]).to_numpy(), own["origin"].to_numpy(), 16)
+        assert row["p"] == pytest.approx(held.p, rel=0.05)  # two digits
+        assert row["percent"] == pytest.approx(100 * held.effect / other["mse"].mean(), abs=0.006)
+    shutil.rmtree(mine / "store")
+    said = fine(mine, "stream", "-b", "tiny", "-s", STAGES, "--show", "--json")
+    assert said.steps == []
+    shown = [json.loads(line) for line in said.out.splitlines() if line.startswith("{")]
+    assert {(row["stage"], row["learner"]): row["p dlinear:online"] for row in shown} == {
+        pair: row["p dlinear:online"] for pair, row in before.items()
+    }
+    assert "not all is tested" not in said.err
+    # A test of another stream than the one in results/ is not told.
+    path.write_text(path.read_text().replace(kept[0]["results"]["0"], "0" * 16))
+    said = fine(mine, "stream", "-b", "tiny", "-s", STAGES, "--show", "--json")
+    assert "not all is tested" in said.err
 
 
 def test_a_dry_run_tells_what_is_left_and_makes_nothing(mine: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from test_session import LIVING, SHAPE, H, N, T, linear, titan, waves
 from torch import nn
 
+from wavecore.bench.rates import rates
 from wavecore.config import JudgeSettings
 from wavecore.errors import SettingsError
 from wavecore.judge.scoring import Scene
@@ -156,6 +157,19 @@ def test_a_stream_that_was_killed_goes_on_to_the_same_results(
     assert through(make(), data(), scene, online, 0, keep=other).rows == whole.rows
     assert all("begins anew" in note and "other settings, data or code" in note for note in other.notes)
     assert other.notes
+
+
+def test_a_rate_in_hindsight_has_the_error_of_a_stream_that_was_given_it(scene: Scene) -> None:
+    online, model = OnlineSettings(learners=("frozen", "online")), linear()
+    found = {
+        (row.path, row.more["rate"]): row.more["mse"] for row in rates(model, data(), scene, online, 0, (0.01, 1.0))
+    }
+    assert set(found) == {("frozen", None), ("online", 0.01), ("online", 1.0)}
+    for rate in (0.01, 1.0):
+        ran = through(model, data(), scene, replace(online, learning_rate=rate), 0)
+        value = {row[0]: row[3] for row in ran.rows if row[1:3] == ("mse", "all")}
+        assert found["online", rate] == pytest.approx(value["online"], rel=1e-6)
+        assert found["frozen", None] == pytest.approx(value["frozen"], rel=1e-6)
 
 
 def test_a_forecaster_without_weights_is_not_moved(scene: Scene) -> None:

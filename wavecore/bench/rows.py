@@ -14,7 +14,7 @@ class Row:
     """One line of a benchmark.
 
     Attributes:
-        bench: train, infer, features, wavelet, memory, scale, stages, surface, latency, online,
+        bench: train, infer, features, wavelet, memory, scale, stages, surface, latency, online, rates,
             variants or kept.
         path: what is measured: `exact`, `budget`, ….
         other: what it is measured against: `reference`, `neuralforecast`, `plain`, `pywt_loop`; empty where nothing is.
